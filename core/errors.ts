@@ -1,0 +1,192 @@
+/** Failures: one tagged union, its place on the wire, and whether trying again can help. */
+
+/** Everything that can go wrong with a request, a worker or a file, with its numbers. `reason` may be shown to the caller unless said otherwise. */
+export type Failure =
+  | { code: 'invalid_json'; reason: string }
+  | { code: 'invalid_request'; param: string | null; reason: string }
+  /** A field that another server knows and this one does not do yet: refused, never ignored. */
+  | { code: 'unsupported_field'; param: string; reason: string }
+  | { code: 'context_exceeded'; promptTokens: number; maxNewTokens: number; contextTokens: number }
+  | { code: 'invalid_key' }
+  | { code: 'budget_exceeded'; requiredPicoUsd: string; availablePicoUsd: string }
+  | { code: 'scope_missing'; scope: string }
+  | { code: 'model_forbidden'; model: string }
+  | { code: 'model_not_found'; model: string }
+  | { code: 'route_not_found' }
+  | { code: 'method_not_allowed' }
+  | { code: 'job_not_found' }
+  | { code: 'conflict'; reason: string }
+  | { code: 'body_too_large'; limitBytes: number }
+  | { code: 'unsupported_media_type'; mediaType: string }
+  | { code: 'rate_limited'; limit: 'requests' | 'tokens' | 'concurrency'; retryAfterS: number }
+  | { code: 'queue_full'; depth: number; retryAfterS: number }
+  | { code: 'no_capacity'; waitedMs: number; retryAfterS: number }
+  /** The worker that held the lease went away in mid-answer; `tokens` were accepted before. */
+  | { code: 'worker_lost'; tokens: number }
+  /** A worker tokenized the prompt to more than the ledger had reserved; nothing is billed. */
+  | { code: 'reservation_exceeded'; promptTokens: number; reservedTokens: number }
+  | { code: 'grant_expired' }
+  | { code: 'cancelled'; tokens: number }
+  /** The worker's own failure; `reason` goes to logs, not to callers. */
+  | { code: 'generation_failed'; reason: string }
+  /** The operator has not finished configuring; `reason` goes to logs, not to callers. */
+  | { code: 'not_configured'; reason: string }
+  /** `reason` goes to logs, not to callers. */
+  | { code: 'internal'; reason: string }
+  /** A file from outside breaks a rule of its format. `tensor` is null when the whole file does. */
+  | { code: 'file_invalid'; file: string; tensor: string | null; rule: string }
+  | { code: 'file_missing'; file: string; reason: string }
+  /** A model or option that this build cannot run, named. */
+  | { code: 'model_unsupported'; file: string; option: string; reason: string }
+  | { code: 'usage'; reason: string };
+
+export type FailureCode = Failure['code'];
+
+/** A failure as something to throw: at start for configuration, anywhere for impossible states. Cross sockets as `failure`, never as a class. */
+export class NibbleError extends Error {
+  readonly failure: Failure;
+  constructor(failure: Failure) {
+    super(describe(failure));
+    this.name = 'NibbleError';
+    this.failure = failure;
+  }
+}
+
+/** The failure inside anything thrown; what is not ours becomes `internal`. */
+export function failureOf(error: unknown): Failure {
+  if (error instanceof NibbleError) return error.failure;
+  return { code: 'internal', reason: error instanceof Error ? (error.stack ?? error.message) : String(error) };
+}
+
+/** One sentence in full, for logs and for the terminal of the person who runs the program. */
+export function describe(failure: Failure): string {
+  switch (failure.code) {
+    case 'generation_failed':
+    case 'not_configured':
+    case 'internal':
+      return failure.reason;
+    case 'file_invalid':
+      return failure.tensor === null
+        ? `${failure.file}: ${failure.rule}`
+        : `${failure.file}: tensor "${failure.tensor}": ${failure.rule}`;
+    case 'file_missing':
+      return `${failure.file}: ${failure.reason}`;
+    case 'model_unsupported':
+      return `${failure.file}: ${failure.option}: ${failure.reason}`;
+    default:
+      return toHttp(failure).message;
+  }
+}
+
+export interface HttpFailure {
+  status: 400 | 401 | 402 | 403 | 404 | 405 | 409 | 413 | 415 | 429 | 500 | 503;
+  /** OpenAI's `error.type`. */
+  type: string;
+  /** OpenAI's `error.code`. */
+  code: string;
+  param: string | null;
+  /** Safe to show to a caller. */
+  message: string;
+  retryAfterS: number | null;
+}
+
+/** The failure as an HTTP answer with OpenAI's names. Exhaustive: a new code does not compile until it is here. */
+export function toHttp(failure: Failure): HttpFailure {
+  const answer = (
+    status: HttpFailure['status'],
+    type: string,
+    message: string,
+    more: { param?: string | null; code?: string; retryAfterS?: number } = {},
+  ): HttpFailure => ({
+    status,
+    type,
+    message,
+    code: more.code ?? failure.code,
+    param: more.param ?? null,
+    retryAfterS: more.retryAfterS ?? null,
+  });
+  const invalid = 'invalid_request_error';
+  switch (failure.code) {
+    case 'invalid_json':
+      return answer(400, invalid, `The body is not valid JSON: ${failure.reason}`);
+    case 'invalid_request':
+      return answer(400, invalid, failure.reason, { param: failure.param });
+    case 'unsupported_field':
+      return answer(400, invalid, `${failure.param} is not supported yet: ${failure.reason}`, { param: failure.param });
+    case 'context_exceeded':
+      return answer(
+        400,
+        invalid,
+        `This model's context is ${failure.contextTokens} tokens; the prompt has ${failure.promptTokens} and ${failure.maxNewTokens} more were asked for.`,
+        { code: 'context_length_exceeded' },
+      );
+    case 'invalid_key':
+      return answer(401, 'authentication_error', 'Incorrect or missing API key.', { code: 'invalid_api_key' });
+    case 'budget_exceeded':
+      return answer(
+        402,
+        'insufficient_quota',
+        'The account has not enough budget for this request at its upper bound; lower max_tokens or top up.',
+        { code: 'insufficient_quota' },
+      );
+    case 'scope_missing':
+      return answer(403, 'permission_error', `This key lacks the scope "${failure.scope}".`);
+    case 'model_forbidden':
+      return answer(403, 'permission_error', `This key may not use the model "${failure.model}".`, { param: 'model' });
+    case 'model_not_found':
+      return answer(404, invalid, `The model "${failure.model}" does not exist.`, { param: 'model' });
+    case 'route_not_found':
+      return answer(404, invalid, 'There is no such route.');
+    case 'method_not_allowed':
+      return answer(405, invalid, 'This route does not take that method.');
+    case 'job_not_found':
+      return answer(404, invalid, 'There is no such job.');
+    case 'conflict':
+      return answer(409, 'conflict_error', failure.reason);
+    case 'body_too_large':
+      return answer(413, invalid, `The body is larger than ${failure.limitBytes} bytes.`);
+    case 'unsupported_media_type':
+      return answer(415, invalid, 'Send the body as application/json.');
+    case 'rate_limited':
+      return answer(429, 'rate_limit_error', `The account's limit on ${failure.limit} is reached.`, {
+        code: 'rate_limit_exceeded',
+        retryAfterS: failure.retryAfterS,
+      });
+    case 'queue_full':
+      return answer(429, 'rate_limit_error', 'Too many requests are waiting for this model.', {
+        retryAfterS: failure.retryAfterS,
+      });
+    case 'no_capacity':
+      return answer(503, 'server_error', 'No worker for this model took the request in time.', {
+        retryAfterS: failure.retryAfterS,
+      });
+    case 'worker_lost':
+      return answer(503, 'server_error', 'The worker was lost in the middle of the answer.', { retryAfterS: 1 });
+    case 'reservation_exceeded':
+      return answer(400, invalid, 'The prompt is longer than its reserved upper bound; nothing was billed.');
+    case 'grant_expired':
+      return answer(503, 'server_error', 'The request reached the queue too late.', { retryAfterS: 1 });
+    case 'cancelled':
+      return answer(409, 'conflict_error', 'The request was cancelled.');
+    case 'generation_failed':
+      return answer(500, 'server_error', 'The model failed on this request.');
+    case 'not_configured':
+      return answer(503, 'server_error', 'The service is not configured.');
+    case 'file_missing':
+    case 'file_invalid':
+    case 'model_unsupported':
+    case 'usage':
+    case 'internal':
+      return answer(500, 'server_error', failure.code === 'usage' ? failure.reason : 'Internal error.', {
+        code: failure.code === 'usage' ? 'usage' : 'internal',
+      });
+    default:
+      return failure satisfies never;
+  }
+}
+
+/** Whether the same request may succeed when sent again, unchanged. */
+export function isRetryable(failure: Failure): boolean {
+  const { status } = toHttp(failure);
+  return status === 429 || status === 503;
+}

@@ -1,0 +1,91 @@
+"""The words of the demo corpus: animals, names and made-up names, places, feelings."""
+
+from random import Random
+
+ANIMALS = (
+    "fox rabbit bear mouse owl otter hedgehog squirrel deer badger frog turtle duck cat dog puppy kitten wolf lion "
+    "tiger elephant monkey panda koala raccoon beaver mole goat lamb pony donkey pig cow hen goose penguin sparrow "
+    "crow parrot hamster"
+).split()
+
+RARE_ANIMALS = (
+    "dragon unicorn robot platypus lizard snail bee ladybug camel giraffe zebra kangaroo llama alpaca moose ferret "
+    "seal walrus whale dolphin crab octopus snake gecko newt toad weasel chipmunk bat swan robin raven eagle hawk "
+    "rooster horse sheep yak lemur sloth wombat dinosaur ghost troll elf fairy hippo rhino leopard cheetah jaguar "
+    "lynx skunk ant spider beetle butterfly caterpillar worm cricket turkey peacock flamingo ostrich pelican stork "
+    "axolotl meerkat mongoose armadillo bison buffalo chicken calf cub fawn gorilla iguana jellyfish marmot shrew"
+).split()
+
+BOYS = (
+    "Milo Max Oliver Leo Finn Toby Sam Ben Jack Theo Oscar Felix Hugo Otto Gus Archie Charlie Henry Bruno Rufus Barney "
+    "Jasper Louis Noah Eli Ezra Arlo Ollie Teddy Albert Alfie Arthur Basil Bobby Boris Caleb Carl Cedric Chester Clive "
+    "Colin Cosmo Dexter Diego Dylan Eddie Edgar Elliot Emil Ernie Ethan Frank Fred George Gordon Graham Harry Hector "
+    "Herbert Howard Ian Igor Isaac Ivan Jake James Jerry Joe Jonas Kai Karl Ken Kevin Kit Lars Lenny Liam Logan Lucas "
+    "Luke Marcus Mark Martin Marvin Mickey Morris Ned Nico Noel Norman Omar Oswald Owen Pablo Patrick Paul Percy Peter "
+    "Pip Quentin Quinn Ralph Remy Rex Robin Roger Roland Ron Rory Rusty Scout Simon Sid Stanley Sven Thomas Tim Tom "
+    "Tony Ulric Victor Vincent Wally Walter Wilbur Will Winston Yuri Zach Zeke Ziggy José Søren Björn André Łukasz"
+).split()
+
+GIRLS = (
+    "Lily Luna Bella Daisy Rosie Molly Ruby Ella Mia Zoe Chloe Sophie Emma Ava Ivy Hazel Poppy Willow Maisie Nora Ada "
+    "Agnes Alice Amber Amy Anna Annie April Aria Betty Bonnie Bridget Cara Carmen Cleo Clara Coco Cora Dora Dot Dolly "
+    "Edith Elsa Elsie Emily Esme Eva Faye Fern Fiona Flora Frida Gemma Gina Ginger Gloria Grace Greta Gwen Hannah Heidi "
+    "Helen Holly Honey Ida Ines Iris Isla Jane Jasmine Jenny Jill Josie Joy Julia June Kate Katie Kiki Kim Kira Lara "
+    "Laura Lena Lola Lottie Lucy Lulu Mabel Maggie Mara Maria Martha Matilda Maya Meg Millie Mimi Minnie Misty Nadia "
+    "Nelly Nina Olive Olivia Pearl Penny Petra Phoebe Pia Polly Rita Rosa Sadie Sally Sara Stella Susie Tara Tess Tilly "
+    "Tina Trixie Una Vera Violet Wanda Wendy Willa Winnie Yara Zara Zelda Zoë Chloé Inés Renée Anaïs"
+).split()
+
+ONSETS = "b c d f g h j k l m n p r s t v w z br cr dr fl fr gl gr kl pl pr sh sk sl sn st th tr ch qu tw wh x y".split()
+VOWELS = "a e i o u a e i o u ee oo ai ea ou y".split()
+CODAS = ["", "", "", "", "n", "r", "l", "m", "s", "t", "x", "k", "ck", "ff", "nd", "rt", "b", "p", "g", "sh", "zz"]
+BOY_ENDS = "o us in er ix y en or am ik on ert ump ot ak im".split()
+GIRL_ENDS = "a ie ella ina ia elle ette ara issa ana ora ita".split()
+ACCENTS = {"a": "á", "e": "é", "i": "ï", "o": "ö", "u": "ü"}
+TITLES = ["Mr.", "Captain", "Little", "Old", "Doctor", "Sir", "Mrs.", "Lady", "Miss"]
+
+PLACES = [
+    "a quiet forest", "a green valley", "a small village", "a sunny meadow", "an old oak tree", "a cozy burrow",
+    "a tiny house by the river", "a little red barn", "the hills near the sea", "a garden full of flowers",
+    "a cottage at the edge of the woods", "a snowy mountain", "a big farm", "the tall grass by the lake",
+]
+WEATHER = ["sunny", "rainy", "windy", "cold", "warm", "foggy", "bright", "snowy", "quiet", "cloudy"]
+TRAITS = ["little", "small", "young", "kind", "brave", "curious", "shy", "clever", "cheerful", "sleepy", "gentle"]
+SAD = ["sad", "worried", "unhappy", "upset", "gloomy"]
+HAPPY = ["happy", "glad", "proud", "cheerful", "joyful"]
+
+
+def article(noun: str) -> str:
+    """`noun` with its indefinite article: "an owl", "a unicorn"."""
+    vowel = noun[0].lower() in "aeiou" and not noun.startswith("uni")
+    return f"{'an' if vowel else 'a'} {noun}"
+
+
+def made_up_name(rng: Random) -> tuple[str, bool]:
+    """A name that is in no list, and whether it is a "she": the ending tells. So the model must copy, not recall."""
+    she = rng.random() < 0.5
+    stem = "".join(rng.choice(ONSETS) + rng.choice(VOWELS) + rng.choice(CODAS) for _ in range(rng.choice((1, 1, 2))))
+    joint = "" if stem[-1] not in "aeiouy" else rng.choice("lnrmtvdkb")
+    name = stem + joint + rng.choice(GIRL_ENDS if she else BOY_ENDS)
+    if rng.random() < 0.06:
+        vowel = rng.choice([letter for letter in name if letter in ACCENTS] or ["a"])
+        name = name.replace(vowel, ACCENTS.get(vowel, vowel), 1)
+    return name.capitalize(), she
+
+
+def any_name(rng: Random) -> tuple[str, bool]:
+    """A name and whether it is a "she"."""
+    kind = rng.random()
+    if kind < 0.42:
+        name, she = made_up_name(rng)
+    else:
+        she = rng.random() < 0.5
+        name = rng.choice(GIRLS if she else BOYS)
+    if rng.random() < 0.03:
+        title = rng.choice(TITLES[:6] if not she else TITLES[2:5] + TITLES[6:])
+        name = f"{title} {name}"
+    return name, she
+
+
+def any_animal(rng: Random) -> str:
+    return rng.choice(ANIMALS) if rng.random() < 0.72 else rng.choice(RARE_ANIMALS)
