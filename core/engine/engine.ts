@@ -1,0 +1,175 @@
+/** Engine: jobs in, frames out. One `step()` runs one batch of prefill chunks and decodes and samples a token for each that is ready. */
+import { type Failure, failureOf, NibbleError } from '../errors.ts';
+import type { Graph } from '../model/graph.ts';
+import type { FinishReason, Input, Job, TokenOut } from '../protocol.ts';
+import type { ChatTemplate } from '../text/chat-template.ts';
+import { Detokenizer } from '../text/detokenizer.ts';
+import type { Tokenizer } from '../text/tokenizer.ts';
+import { makeBatch } from './batch.ts';
+import { KvPages } from './kv-pages.ts';
+import { sample } from './sampler.ts';
+import { Scheduler, type SchedulerLimits } from './scheduler.ts';
+import { finishReason, newTokensOf, type Sequence } from './sequence.ts';
+
+/** Tokens in a page: vLLM's and TGI's paged size; small enough that a short answer wastes little. */
+export const PAGE_TOKENS = 16;
+
+export interface EngineOptions extends SchedulerLimits {
+  /** Tokens of all sequences together that the cache holds; rounded up to pages. */
+  maxCachedTokens: number;
+}
+
+/** What a step did for one job. `from`: place of the token among the answer's. */
+export type EngineEvent =
+  | { kind: 'token'; jobId: string; from: number; token: TokenOut }
+  | { kind: 'finished'; jobId: string; reason: FinishReason; tokens: number; text: string }
+  | { kind: 'failed'; jobId: string; failure: Failure };
+
+export interface Accepted {
+  promptIds: readonly number[];
+}
+
+export class Engine {
+  readonly #graph: Graph;
+  readonly #tokenizer: Tokenizer;
+  readonly #template: ChatTemplate | null;
+  readonly #pages: KvPages;
+  readonly #scheduler: Scheduler;
+  readonly #eosTokenIds: ReadonlySet<number>;
+  readonly #sequences = new Map<string, Sequence>();
+
+  constructor(graph: Graph, tokenizer: Tokenizer, template: ChatTemplate | null, options: EngineOptions) {
+    const { config, backend } = graph;
+    this.#graph = graph;
+    this.#tokenizer = tokenizer;
+    this.#template = template;
+    this.#eosTokenIds = new Set(config.eosTokenIds);
+    this.#pages = new KvPages(Math.ceil(options.maxCachedTokens / PAGE_TOKENS), PAGE_TOKENS);
+    this.#scheduler = new Scheduler(this.#pages, options);
+    const { layers, kvHeads, headDim } = config;
+    backend.allocateKv({ layers, kvHeads, headDim, pages: this.#pages.pages, pageTokens: PAGE_TOKENS });
+  }
+
+  /** Jobs that wait or run. */
+  get numJobs(): number {
+    return this.#sequences.size;
+  }
+  get numRunning(): number {
+    return this.#scheduler.numRunning;
+  }
+
+  /**
+   * Takes a job, or says why not. `emittedIds` is the answer so far, from an earlier lease: the engine goes on after it.
+   * A second job of the same id is a `conflict`.
+   */
+  add(job: Job, emittedIds: readonly number[]): Accepted | Failure {
+    try {
+      return this.#accept(job, emittedIds);
+    } catch (error) {
+      return failureOf(error);
+    }
+  }
+
+  /** Forgets the job and frees its pages; no event follows. */
+  cancel(jobId: string): void {
+    const sequence = this.#sequences.get(jobId);
+    if (sequence === undefined) return;
+    this.#sequences.delete(jobId);
+    this.#scheduler.remove(sequence);
+  }
+
+  /** Runs one batch. With no job it returns at once. A failing backend rejects; a failing row fails its own job only. */
+  async step(): Promise<EngineEvent[]> {
+    const chunks = this.#scheduler.next();
+    if (chunks.length === 0) return [];
+    const batch = makeBatch(chunks, PAGE_TOKENS, 'ends');
+    const logits = await this.#graph.forward(batch);
+    const events: EngineEvent[] = [];
+    let row = 0;
+    for (const { sequence, count } of chunks) {
+      sequence.numCachedTokens += count;
+      if (sequence.numCachedTokens < sequence.ids.length) continue; // more of the prompt to come
+      const { vocabSize } = this.#graph.config;
+      const rowLogits = logits.subarray(row * vocabSize, (row + 1) * vocabSize);
+      row++;
+      if (this.#sequences.get(sequence.job.id) !== sequence) continue; // cancelled while the batch ran
+      this.#extend(sequence, rowLogits, events);
+    }
+    return events;
+  }
+
+  #accept(job: Job, emittedIds: readonly number[]): Accepted {
+    const { contextTokens, vocabSize } = this.#graph.config;
+    if (this.#sequences.has(job.id)) return raise({ code: 'conflict', reason: `job ${job.id} is already running here` });
+    let promptIds = this.#encode(job.input);
+    if (job.truncatePromptTokens !== null) promptIds = promptIds.slice(-job.truncatePromptTokens);
+    const outside = promptIds.find((id) => id >= vocabSize);
+    if (outside !== undefined)
+      return raise({ code: 'invalid_request', param: 'prompt', reason: `token id ${outside} is outside the vocabulary of ${vocabSize}` });
+    if (promptIds.length === 0) return raise({ code: 'invalid_request', param: 'prompt', reason: 'the prompt is empty' });
+    if (promptIds.length > job.promptTokenLimit)
+      return raise({ code: 'reservation_exceeded', promptTokens: promptIds.length, reservedTokens: job.promptTokenLimit });
+    const room = Math.min(contextTokens, this.#pages.pages * PAGE_TOKENS) - promptIds.length;
+    if (room < (job.maxNewTokens ?? 1))
+      return raise({
+        code: 'context_exceeded',
+        promptTokens: promptIds.length,
+        maxNewTokens: job.maxNewTokens ?? 1,
+        contextTokens: Math.min(contextTokens, this.#pages.pages * PAGE_TOKENS),
+      });
+    const detokenizer = new Detokenizer(this.#tokenizer, { stop: job.stop, stopText: job.stopText, promptIds });
+    for (const id of emittedIds) detokenizer.push(id);
+    const sequence: Sequence = {
+      job,
+      ids: [...promptIds, ...emittedIds],
+      promptTokens: promptIds.length,
+      maxNewTokens: job.maxNewTokens ?? room,
+      numCachedTokens: 0,
+      pageIds: [],
+      detokenizer,
+    };
+    this.#sequences.set(job.id, sequence);
+    this.#scheduler.add(sequence);
+    return { promptIds };
+  }
+
+  #encode(input: Input): number[] {
+    switch (input.kind) {
+      case 'ids':
+        return input.ids;
+      case 'text':
+        return this.#tokenizer.encode(input.text, input.specialTokens);
+      case 'chat': {
+        if (this.#template === null)
+          return raise({ code: 'invalid_request', param: 'messages', reason: 'this model has no chat template; use /v1/completions or /generate' });
+        return this.#tokenizer.encode(this.#template.render(input.messages), 'none');
+      }
+      default:
+        return input satisfies never;
+    }
+  }
+
+  #extend(sequence: Sequence, logits: Float32Array, events: EngineEvent[]): void {
+    const { job, ids, detokenizer } = sequence;
+    const from = newTokensOf(sequence);
+    try {
+      const { id, logprob, top } = sample(logits, job.sampling, ids.length, job.topLogprobs);
+      ids.push(id);
+      const special = this.#tokenizer.isSpecial(id);
+      const ends = job.eos === 'stop' && this.#eosTokenIds.has(id);
+      const { text, stopped } = ends ? { text: '', stopped: false } : detokenizer.push(id);
+      const alternatives = top.map((other) => ({ ...other, text: this.#tokenizer.decode([other.id], { skipSpecial: false }) }));
+      events.push({ kind: 'token', jobId: job.id, from, token: { id, logprob, text, special, top: alternatives } });
+      const reason = finishReason(sequence, this.#eosTokenIds, stopped);
+      if (reason === null) return;
+      events.push({ kind: 'finished', jobId: job.id, reason, tokens: from + 1, text: detokenizer.flush() });
+    } catch (error) {
+      events.push({ kind: 'failed', jobId: job.id, failure: failureOf(error) });
+    }
+    this.cancel(job.id);
+  }
+}
+
+function raise(failure: Failure): never {
+  throw new NibbleError(failure);
+}

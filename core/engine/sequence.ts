@@ -1,0 +1,28 @@
+/** Sequence: one job's tokens inside the engine, and when it ends. */
+import type { FinishReason, Job } from '../protocol.ts';
+import type { Detokenizer } from '../text/detokenizer.ts';
+
+export interface Sequence {
+  readonly job: Job;
+  /** Prompt and answer so far. */
+  readonly ids: number[];
+  readonly promptTokens: number;
+  /** The answer may not be longer: by the job's own limit or the context. */
+  readonly maxNewTokens: number;
+  /** Leading tokens whose keys and values are in pages. */
+  numCachedTokens: number;
+  /** Pages of the cached tokens, in order of position. */
+  readonly pageIds: number[];
+  readonly detokenizer: Detokenizer;
+}
+
+export function newTokensOf(sequence: Sequence): number {
+  return sequence.ids.length - sequence.promptTokens;
+}
+
+/** Why the answer ends with the token just appended, or null. An end of sequence or a stop string wins over the length. */
+export function finishReason(sequence: Sequence, eosTokenIds: ReadonlySet<number>, stopped: boolean): FinishReason | null {
+  if (sequence.job.eos === 'stop' && eosTokenIds.has(sequence.ids[sequence.ids.length - 1]!)) return 'eos';
+  if (stopped) return 'stop';
+  return newTokensOf(sequence) >= sequence.maxNewTokens ? 'length' : null;
+}

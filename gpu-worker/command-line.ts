@@ -1,0 +1,120 @@
+/** CommandLine: flags of a command from arguments and TGI's environment variables; wrong usage is a `usage` failure (exit code 2). */
+import { parseArgs } from 'node:util';
+import { NibbleError } from '../core/errors.ts';
+
+export interface Flag {
+  kind: 'text' | 'integer' | 'number' | 'switch';
+  help: string;
+  /** Shown for the value in --help. */
+  value?: string;
+  choices?: readonly string[];
+  /** The variable that stands in when the flag is absent, as in TGI's launcher. */
+  env?: string;
+  minimum?: number;
+}
+
+export interface Command {
+  name: string;
+  summary: string;
+  /** What follows the name: `MODEL` or nothing. */
+  positionals: readonly string[];
+  flags: Readonly<Record<string, Flag>>;
+  /** Flags that are promised but not built: named so that they exit 2 and are never ignored. */
+  pending: readonly string[];
+  examples: readonly string[];
+  run(options: Options): Promise<void>;
+}
+
+type Value = string | number | boolean;
+
+/** A command's checked options. */
+export class Options {
+  readonly positionals: readonly string[];
+  readonly #values: Map<string, Value>;
+  constructor(positionals: readonly string[], values: Map<string, Value>) {
+    this.positionals = positionals;
+    this.#values = values;
+  }
+  has(name: string): boolean {
+    return this.#values.has(name);
+  }
+  text(name: string): string | null {
+    return (this.#values.get(name) as string | undefined) ?? null;
+  }
+  number(name: string): number | null {
+    return (this.#values.get(name) as number | undefined) ?? null;
+  }
+  on(name: string): boolean {
+    return this.#values.get(name) === true;
+  }
+  required(name: string): string {
+    const value = this.text(name);
+    if (value === null) throw usage(`--${name} is missing`);
+    return value;
+  }
+}
+
+export function usage(reason: string): NibbleError {
+  return new NibbleError({ code: 'usage', reason });
+}
+
+export function parseOptions(command: Command, args: readonly string[], environment: NodeJS.ProcessEnv): Options {
+  const { tokens } = parseArgs({ args: [...args], strict: false, tokens: true, allowPositionals: true, options: parseArgsOptions(command) });
+  const values = new Map<string, Value>();
+  const positionals: string[] = [];
+  for (const token of tokens) {
+    if (token.kind === 'positional') positionals.push(token.value);
+    if (token.kind !== 'option') continue;
+    if (command.pending.includes(token.name)) throw usage(`--${token.name} is not supported yet`);
+    const flag = command.flags[token.name];
+    if (flag === undefined) throw usage(`${token.rawName} is not an option of "nibble ${command.name}"; see --help`);
+    values.set(token.name, checked(`--${token.name}`, flag, token.value));
+  }
+  for (const [name, flag] of Object.entries(command.flags)) {
+    const fromEnvironment = flag.env === undefined ? undefined : environment[flag.env];
+    if (!values.has(name) && fromEnvironment !== undefined && fromEnvironment !== '')
+      values.set(name, checked(flag.env!, flag, flag.kind === 'switch' ? undefined : fromEnvironment));
+  }
+  if (positionals.length > command.positionals.length) throw usage(`"${positionals[command.positionals.length]}" was not expected; see --help`);
+  if (positionals.length < command.positionals.length) throw usage(`${command.positionals[positionals.length]} is missing; see --help`);
+  return new Options(positionals, values);
+}
+
+function parseArgsOptions(command: Command) {
+  return Object.fromEntries(
+    Object.entries(command.flags).map(([name, flag]) => [name, { type: flag.kind === 'switch' ? ('boolean' as const) : ('string' as const) }]),
+  );
+}
+
+function checked(label: string, flag: Flag, value: string | undefined): Value {
+  if (flag.kind === 'switch') {
+    if (value !== undefined) throw usage(`${label} takes no value`);
+    return true;
+  }
+  if (value === undefined) throw usage(`${label} needs a value`);
+  if (flag.choices !== undefined && !flag.choices.includes(value)) throw usage(`${label} is "${value}"; it is one of ${flag.choices.join(', ')}`);
+  if (flag.kind === 'text') return value;
+  const number = value.trim() === '' ? Number.NaN : Number(value);
+  if (!Number.isFinite(number) || (flag.kind === 'integer' && !Number.isSafeInteger(number)))
+    throw usage(`${label} is "${value}"; ${flag.kind === 'integer' ? 'a whole number' : 'a number'} is needed`);
+  if (flag.minimum !== undefined && number < flag.minimum) throw usage(`${label} is ${value}; it must be at least ${flag.minimum}`);
+  return number;
+}
+
+export function helpOf(command: Command): string {
+  const rows = Object.entries(command.flags).map(([name, flag]) => {
+    const value = flag.kind === 'switch' ? '' : ` ${flag.value ?? flag.choices?.join('|') ?? flag.kind.toUpperCase()}`;
+    return { left: `  --${name}${value}`, right: flag.help + (flag.env === undefined ? '' : ` [${flag.env}]`) };
+  });
+  const width = Math.min(34, Math.max(...rows.map(({ left }) => left.length)));
+  const lines = rows.map(({ left, right }) => (left.length > width ? `${left}\n${' '.repeat(width)}  ${right}` : `${left.padEnd(width)}  ${right}`));
+  return [
+    `nibble ${[command.name, ...command.positionals].join(' ')} — ${command.summary}`,
+    '',
+    ...lines,
+    ...(command.pending.length === 0 ? [] : ['', `Not supported yet: ${command.pending.map((name) => `--${name}`).join(' ')}`]),
+    '',
+    'Examples:',
+    ...command.examples.map((example) => `  ${example}`),
+  ].join('\n');
+}

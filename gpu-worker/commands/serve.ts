@@ -1,0 +1,102 @@
+/** Serve: a worker that loads a model, links to the edge and answers its jobs until it is told to drain. */
+import { randomUUID } from 'node:crypto';
+import process from 'node:process';
+import { Engine } from '../../core/engine/engine.ts';
+import type { NibbleError } from '../../core/errors.ts';
+import { type Command, type Options, usage } from '../command-line.ts';
+import { Link } from '../link.ts';
+import { loadModel } from '../loader.ts';
+import { MODEL_FLAGS, PENDING_MODEL_FLAGS } from '../model-flags.ts';
+import { Worker } from '../worker.ts';
+
+const DEFAULT_SLOTS = 32;
+/** The key/value cache's size when it is not given: room for all slots' full contexts, up to this. */
+const MAX_KV_BYTES = 1 << 30;
+const DEFAULT_DRAIN_S = 90;
+
+export const serve: Command = {
+  name: 'serve',
+  summary: 'a worker: loads a model, links to the edge, runs its jobs',
+  positionals: [],
+  flags: {
+    ...MODEL_FLAGS,
+    edge: { kind: 'text', value: 'URL', help: 'the edge to link to', env: 'EDGE' },
+    token: { kind: 'text', value: 'TOKEN', help: 'a key with the scope worker', env: 'TOKEN' },
+    'served-model-name': { kind: 'text', value: 'NAME', help: "the model's name at the edge (the directory's name)", env: 'SERVED_MODEL_NAME' },
+    'max-concurrent-requests': { kind: 'integer', minimum: 1, help: `jobs at once (${DEFAULT_SLOTS})`, env: 'MAX_CONCURRENT_REQUESTS' },
+    'max-batch-prefill-tokens': { kind: 'integer', minimum: 1, help: 'tokens in one step (512)', env: 'MAX_BATCH_PREFILL_TOKENS' },
+    'max-batch-total-tokens': { kind: 'integer', minimum: 16, help: 'tokens that the key/value cache holds (from the slots and 1 GiB)', env: 'MAX_BATCH_TOTAL_TOKENS' },
+    'graceful-termination-timeout': { kind: 'integer', minimum: 0, help: `seconds to finish running jobs on SIGTERM (${DEFAULT_DRAIN_S})`, env: 'GRACEFUL_TERMINATION_TIMEOUT' },
+  },
+  pending: [...PENDING_MODEL_FLAGS, 'max-input-tokens', 'max-total-tokens', 'max-waiting-tokens', 'hostname', 'port', 'api-key'],
+  examples: ['nibble serve --model-id models/demo/gptq-int4 --edge http://localhost:8787 --token nbl_…'],
+  run,
+};
+
+async function run(options: Options): Promise<void> {
+  const edge = options.text('edge');
+  if (edge === null) throw usage('--edge is missing; serving without an edge is not supported yet');
+  if (!URL.canParse(edge) || !/^https?:$/.test(new URL(edge).protocol)) throw usage(`--edge is "${edge}"; an http(s) URL is needed`);
+  const token = options.required('token');
+  const log = (line: string) => process.stderr.write(`${new Date().toISOString()} ${line}\n`);
+
+  const model = await loadModel(options);
+  const { config, graph, tokenizer, template, backend } = model;
+  const card = model.card(options.text('served-model-name') ?? model.baseName);
+  const slots = options.number('max-concurrent-requests') ?? DEFAULT_SLOTS;
+  const kvBytesPerToken = 2 * 4 * config.layers * config.kvHeads * config.headDim;
+  const engine = new Engine(graph, tokenizer, template, {
+    maxSequences: slots,
+    maxBatchTokens: Math.max(slots, options.number('max-batch-prefill-tokens') ?? 512),
+    maxCachedTokens: options.number('max-batch-total-tokens') ?? Math.max(config.contextTokens, Math.min(slots * config.contextTokens, Math.floor(MAX_KV_BYTES / kvBytesPerToken))),
+  });
+  log(`${card.id}: ${card.parameters} parameters, ${card.quantization ?? 'not quantized'}, on ${backend.name}; ${slots} slots`);
+
+  const ended = Promise.withResolvers<void>();
+  const link = new Link(
+    { edge, token, workerId: randomUUID(), backend: backend.name, model: card, credits: slots, log },
+    {
+      onLease: (job, epoch, emittedIds) => worker.lease(job, epoch, emittedIds),
+      onCancel: (jobId) => worker.cancel(jobId),
+      onLinked: () => {
+        log(`linked to ${edge} as ${card.id}`);
+        process.send?.({ type: 'linked', model: card.id });
+      },
+      onLost: () => worker.cancelAll(),
+      onRefused: (error: NibbleError) => ended.reject(error),
+    },
+  );
+  const worker = new Worker(engine, (frames) => link.send(frames), log);
+  link.connect();
+
+  const drainMs = 1000 * (options.number('graceful-termination-timeout') ?? DEFAULT_DRAIN_S);
+  let draining = false;
+  const drain = async () => {
+    if (draining) {
+      ended.resolve();
+      return;
+    }
+    draining = true;
+    log(`draining: ${engine.numJobs} jobs, at most ${drainMs / 1000} s`);
+    link.drain();
+    const timeout = setTimeout(() => ended.resolve(), drainMs);
+    await worker.idle();
+    clearTimeout(timeout);
+    ended.resolve();
+  };
+  process.on('SIGTERM', drain);
+  process.on('SIGINT', drain);
+  // Started by another program with a channel: its end is a reason to stop at once.
+  process.on('disconnect', () => ended.resolve());
+  try {
+    await ended.promise;
+  } finally {
+    link.close();
+    worker.cancelAll();
+    await worker.idle();
+    await backend.dispose();
+  }
+  // Handles that are closing (the socket's farewell) must not keep a drained worker alive.
+  setTimeout(() => process.exit(), 500).unref();
+  if (process.connected) process.disconnect?.();
+}

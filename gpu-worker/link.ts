@@ -1,0 +1,174 @@
+/** Link: the worker's outbound WebSocket to one queue of the edge. Connects, says hello, keeps alive, comes back after a loss. */
+import { type Failure, NibbleError } from '../core/errors.ts';
+import { EdgeMessage, type Frame, type Job, type ModelCard, PING, PONG, PROTOCOL_VERSION, parseMessage, type WorkerMessage } from '../core/protocol.ts';
+
+/** Waits before the first, second … try again; with full jitter, so that a pool does not come back in one wave. */
+const FIRST_RETRY_MS = 500;
+const LONGEST_RETRY_MS = 30_000;
+/** A socket that stays silent for so many heartbeats is dead, whatever TCP thinks. */
+const SILENT_HEARTBEATS = 3;
+const DEFAULT_HEARTBEAT_MS = 15_000;
+
+export interface LinkOptions {
+  edge: string;
+  token: string;
+  workerId: string;
+  backend: 'reference' | 'wasm' | 'webgpu' | 'cuda';
+  model: ModelCard;
+  /** Leases taken at once over this link. */
+  credits: number;
+  log: (line: string) => void;
+}
+
+export interface LinkHandlers {
+  onLease(job: Job, epoch: number, emittedIds: readonly number[]): void;
+  onCancel(jobId: string, epoch: number): void;
+  onLinked(): void;
+  /** Every lease of this link is void. */
+  onLost(): void;
+  /** The edge will not have this worker; trying again is useless. */
+  onRefused(error: NibbleError): void;
+}
+
+export class Link {
+  readonly #options: LinkOptions;
+  readonly #handlers: LinkHandlers;
+  #socket: WebSocket | null = null;
+  #linked = false;
+  #closing = false;
+  #failedTries = 0;
+  #heartbeat: NodeJS.Timeout | null = null;
+  #retry: NodeJS.Timeout | null = null;
+  #heardMs = 0;
+
+  constructor(options: LinkOptions, handlers: LinkHandlers) {
+    this.#options = options;
+    this.#handlers = handlers;
+  }
+
+  connect(): void {
+    const url = this.#url();
+    url.protocol = url.protocol === 'https:' ? 'wss:' : 'ws:';
+    const socket = new WebSocket(url, { headers: { authorization: `Bearer ${this.#options.token}` } } as unknown as string[]);
+    this.#socket = socket;
+    socket.addEventListener('open', () => {
+      const { workerId, backend, model, credits } = this.#options;
+      this.#send({ type: 'hello', protocol: PROTOCOL_VERSION, workerId, backend, model, credits });
+      this.#beat(DEFAULT_HEARTBEAT_MS);
+    });
+    socket.addEventListener('message', ({ data }) => {
+      this.#heardMs = performance.now();
+      if (data !== PONG) this.#receive(String(data));
+    });
+    socket.addEventListener('close', ({ code, reason }) => this.#lost(socket, `closed (${code}${reason ? `, ${reason}` : ''})`));
+    // An error is always followed by a close.
+    socket.addEventListener('error', () => {});
+  }
+
+  /** One message a step. Frames for a link that is down are dropped: its leases are void. */
+  send(frames: Frame[]): void {
+    if (frames.length > 0) this.#send({ type: 'frames', frames });
+  }
+
+  /** No new leases from now on. */
+  drain(): void {
+    this.#send({ type: 'draining' });
+  }
+
+  close(): void {
+    this.#closing = true;
+    this.#stopTimers();
+    this.#socket?.close(1000, 'bye');
+  }
+
+  #url(): URL {
+    const url = new URL('/link', this.#options.edge);
+    url.searchParams.set('model', this.#options.model.id);
+    url.searchParams.set('shard', '0');
+    return url;
+  }
+
+  #send(message: WorkerMessage): void {
+    if (this.#socket?.readyState === WebSocket.OPEN) this.#socket.send(JSON.stringify(message));
+  }
+
+  #receive(text: string): void {
+    const parsed = parseMessage(EdgeMessage, text);
+    if (!parsed.ok) {
+      this.#options.log(`the edge sent what is not a message of protocol ${PROTOCOL_VERSION}: ${JSON.stringify(parsed.failure)}`);
+      return;
+    }
+    const message = parsed.value;
+    switch (message.type) {
+      case 'welcome':
+        this.#linked = true;
+        this.#failedTries = 0;
+        this.#beat(message.heartbeatMs);
+        this.#handlers.onLinked();
+        break;
+      case 'refused':
+        this.#refuse(message.failure);
+        break;
+      case 'lease':
+        this.#handlers.onLease(message.job, message.epoch, message.emittedIds);
+        break;
+      case 'cancel':
+        this.#handlers.onCancel(message.jobId, message.epoch);
+        break;
+      case 'ack':
+        break; // Frames are not kept for replay yet.
+      default:
+        message satisfies never;
+    }
+  }
+
+  #beat(everyMs: number): void {
+    if (this.#heartbeat !== null) clearInterval(this.#heartbeat);
+    const socket = this.#socket;
+    this.#heardMs = performance.now();
+    this.#heartbeat = setInterval(() => {
+      if (performance.now() - this.#heardMs > everyMs * SILENT_HEARTBEATS) {
+        if (socket !== null) this.#lost(socket, 'silent');
+        socket?.close();
+        return;
+      }
+      if (socket?.readyState === WebSocket.OPEN) socket.send(PING);
+    }, everyMs);
+  }
+
+  #lost(socket: WebSocket, why: string): void {
+    if (socket !== this.#socket) return;
+    this.#socket = null;
+    this.#stopTimers();
+    const wasLinked = this.#linked;
+    this.#linked = false;
+    if (wasLinked) this.#handlers.onLost();
+    if (this.#closing) return;
+    this.#failedTries++;
+    const waitMs = Math.random() * Math.min(LONGEST_RETRY_MS, FIRST_RETRY_MS * 2 ** this.#failedTries);
+    this.#options.log(`link ${wasLinked ? 'lost' : 'not made'}: ${why}; trying again in ${Math.round(waitMs)} ms`);
+    this.#retry = setTimeout(() => this.#tryAgain(), waitMs);
+  }
+
+  /** A WebSocket does not tell why it was refused, a plain request to the same address does. */
+  async #tryAgain(): Promise<void> {
+    const response = await fetch(this.#url(), { headers: { authorization: `Bearer ${this.#options.token}` } }).catch(() => null);
+    if (this.#closing) return;
+    if (response !== null) await response.body?.cancel();
+    if (response?.status === 401) return this.#refuse({ code: 'invalid_key' });
+    if (response?.status === 403) return this.#refuse({ code: 'model_forbidden', model: this.#options.model.id });
+    this.connect();
+  }
+
+  #refuse(failure: Failure): void {
+    this.close();
+    this.#handlers.onRefused(new NibbleError(failure));
+  }
+
+  #stopTimers(): void {
+    if (this.#heartbeat !== null) clearInterval(this.#heartbeat);
+    if (this.#retry !== null) clearTimeout(this.#retry);
+    this.#heartbeat = null;
+    this.#retry = null;
+  }
+}

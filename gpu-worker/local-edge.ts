@@ -1,0 +1,64 @@
+/** LocalEdge: the edge in workerd on this machine, through wrangler's own API. */
+import { randomBytes } from 'node:crypto';
+import { mkdir, readFile, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import process from 'node:process';
+import { NibbleError } from '../core/errors.ts';
+
+const ROOT = join(import.meta.dirname, '..');
+
+export interface LocalEdge {
+  url: string;
+  adminKey: string;
+  stop(): Promise<void>;
+}
+
+export interface LocalEdgeOptions {
+  port: number;
+  /** Directory of secrets and of the objects' storage; made when missing. */
+  state: string;
+  /** Overrides of wrangler.toml's variables. */
+  variables?: Record<string, string>;
+}
+
+interface Secrets {
+  keySecrets: string;
+  adminKey: string;
+}
+
+/** Starts the edge and resolves when it answers. Its storage survives a stop. */
+export async function startLocalEdge({ port, state, variables = {} }: LocalEdgeOptions): Promise<LocalEdge> {
+  // Wrangler must neither report nor ask for anything on a machine that may be offline.
+  Object.assign(process.env, {
+    WRANGLER_SEND_METRICS: 'false',
+    WRANGLER_SEND_ERROR_REPORTS: 'false',
+    CLOUDFLARE_CF_FETCH_ENABLED: 'false',
+    CI: '1',
+  });
+  const { keySecrets, adminKey } = await secretsOf(state);
+  const { unstable_startWorker: startWorker } = await import('wrangler');
+  const bindings = Object.fromEntries(
+    Object.entries({ ...variables, KEY_SECRETS: keySecrets, ADMIN_KEY: adminKey }).map(([name, value]) => [name, { type: 'plain_text' as const, value }]),
+  );
+  const worker = await startWorker({
+    config: join(ROOT, 'wrangler.toml'),
+    bindings,
+    dev: { server: { hostname: '127.0.0.1', port }, watch: false, inspector: false, persist: join(state, 'edge'), logLevel: 'warn' },
+  }).catch((error: Error) => {
+    throw new NibbleError({ code: 'internal', reason: `the edge did not start: ${error.message}` });
+  });
+  await worker.ready;
+  const url = (await worker.url).origin;
+  return { url, adminKey, stop: () => worker.dispose() };
+}
+
+/** Made once for a state directory: keys that were given out stay valid over restarts. */
+async function secretsOf(state: string): Promise<Secrets> {
+  await mkdir(state, { recursive: true });
+  const path = join(state, 'secrets.json');
+  const kept = await readFile(path, 'utf8').catch(() => null);
+  if (kept !== null) return JSON.parse(kept) as Secrets;
+  const secrets: Secrets = { keySecrets: JSON.stringify({ 1: randomBytes(32).toString('hex') }), adminKey: `admin-${randomBytes(24).toString('base64url')}` };
+  await writeFile(path, JSON.stringify(secrets), { mode: 0o600 });
+  return secrets;
+}

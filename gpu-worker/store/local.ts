@@ -1,0 +1,58 @@
+/** Local: a model's files on this machine's disk: a directory in Hugging Face layout, or one .safetensors file. */
+import { type FileHandle, open, stat } from 'node:fs/promises';
+import { basename, dirname, join, resolve } from 'node:path';
+import { NibbleError } from '../../core/errors.ts';
+import type { ByteSource } from '../../core/formats/byte-source.ts';
+import type { FileSet } from '../../core/formats/file-set.ts';
+
+/** Open files of one model. `close` frees the handles; reads after it fail. */
+export interface LocalModel extends FileSet {
+  /** The last part of the path: the name to serve it under. */
+  readonly baseName: string;
+  close(): Promise<void>;
+}
+
+export async function openLocalModel(path: string): Promise<LocalModel> {
+  const full = resolve(path);
+  const found = await stat(full).catch(() => null);
+  if (found === null)
+    throw new NibbleError({
+      code: 'file_missing',
+      file: path,
+      reason: 'there is no such directory or file (a local model is needed; Hub ids and s3:// are not supported yet)',
+    });
+  const directory = found.isDirectory() ? full : dirname(full);
+  const handles: FileHandle[] = [];
+  const openFile = async (name: string): Promise<ByteSource | null> => {
+    const handle = await open(join(directory, name)).catch((error: NodeJS.ErrnoException) => {
+      if (error.code === 'ENOENT') return null;
+      throw new NibbleError({ code: 'file_missing', file: join(path, name), reason: `cannot be opened: ${error.code}` });
+    });
+    if (handle === null) return null;
+    handles.push(handle);
+    const { size } = await handle.stat();
+    return { name: join(found.isDirectory() ? path : dirname(path), name), size, read: (offset, length) => readFully(handle, offset, length) };
+  };
+  const lone = found.isDirectory() ? null : await openFile(basename(full));
+  return {
+    name: path,
+    baseName: basename(full),
+    open: openFile,
+    ...(lone === null ? {} : { lone }),
+    async close() {
+      await Promise.all(handles.splice(0).map((handle) => handle.close()));
+    },
+  };
+}
+
+/** May return fewer bytes only when the file ends; the format's reader reports that by tensor. */
+async function readFully(handle: FileHandle, offset: number, length: number): Promise<Uint8Array> {
+  const bytes = new Uint8Array(length);
+  let filled = 0;
+  while (filled < length) {
+    const { bytesRead } = await handle.read(bytes, filled, length - filled, offset + filled);
+    if (bytesRead === 0) break;
+    filled += bytesRead;
+  }
+  return filled === length ? bytes : bytes.subarray(0, filled);
+}
