@@ -15,6 +15,8 @@ export type Failure =
   | { code: 'route_not_found' }
   | { code: 'method_not_allowed' }
   | { code: 'job_not_found' }
+  /** On admin routes. */
+  | { code: 'not_found'; what: 'account' | 'key' | 'model' }
   | { code: 'conflict'; reason: string }
   | { code: 'body_too_large'; limitBytes: number }
   | { code: 'unsupported_media_type'; mediaType: string }
@@ -141,6 +143,8 @@ export function toHttp(failure: Failure): HttpFailure {
       return answer(405, invalid, 'This route does not take that method.');
     case 'job_not_found':
       return answer(404, invalid, 'There is no such job.');
+    case 'not_found':
+      return answer(404, invalid, `There is no such ${failure.what}.`);
     case 'conflict':
       return answer(409, 'conflict_error', failure.reason);
     case 'body_too_large':

@@ -28,12 +28,12 @@ export const Input = z.discriminatedUnion('kind', [
 export type Input = z.infer<typeof Input>;
 
 export const Sampling = z.object({
-  /** 0 is greedy: the most likely token, the lowest id among equals. */
-  temperature: z.number().min(0),
-  /** 0 means all. */
-  topK: count,
-  /** 1 means all. */
-  topP: z.number().gt(0).max(1),
+  /** 0 is greedy: the most likely token, the lowest id among equals. null here and below: as the model's generation_config.json says, else 1. */
+  temperature: z.number().min(0).nullable(),
+  /** 0 means all; null: the model's, else all. */
+  topK: count.nullable(),
+  /** 1 means all; null: the model's, else all. */
+  topP: z.number().gt(0).max(1).nullable(),
   /** Draws are keyed by (seed, position), so a resumed job draws the same. */
   seed: z.int().min(0),
 });
@@ -65,7 +65,7 @@ const failure = z.custom<Failure>(
 
 export const TokenOut = z.object({
   id: tokenId,
-  /** Natural log of its probability under the distribution that was sampled from. */
+  /** Natural log of its probability under the model's own distribution, before temperature and cuts. */
   logprob: z.number().nullable(),
   /** Text that became certain with this token: whole characters only, and nothing that may be the start of a stop string. */
   text: z.string(),

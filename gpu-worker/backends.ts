@@ -2,6 +2,7 @@
 import { NibbleError } from '../core/errors.ts';
 import type { Backend } from '../core/model/backend.ts';
 import { ReferenceBackend } from '../core/model/reference.ts';
+import { ensureWasmBuilt } from '../scripts/build-wasm.ts';
 import { loadWasmBackend } from '../wasm/node.ts';
 import { usage } from './command-line.ts';
 
@@ -9,6 +10,7 @@ export async function openBackend(name: string): Promise<Backend> {
   switch (name) {
     case 'auto':
     case 'wasm':
+      ensureWasmBuilt();
       return loadWasmBackend({ variant: 'auto' });
     case 'reference':
       return new ReferenceBackend();

@@ -17,12 +17,24 @@ process.exitCode = await main(name, args);
 
 async function main(name: string | undefined, args: readonly string[]): Promise<number> {
   if (name === undefined || name === '--help' || name === '-h' || name === 'help') {
-    console.log(['nibble — serve quantized language models', '', ...COMMANDS.map((c) => `  ${c.name.padEnd(12)}${c.summary}`), '', 'nibble COMMAND --help says more.'].join('\n'));
+    console.log(
+      [
+        'nibble — serve quantized language models',
+        '',
+        ...COMMANDS.map((c) => `  ${c.name.padEnd(12)}${c.summary}`),
+        '',
+        'nibble COMMAND --help says more.',
+      ].join('\n'),
+    );
     return name === undefined ? 2 : 0;
   }
   const command = COMMANDS.find((candidate) => candidate.name === name);
   if (command === undefined) {
-    console.error(PENDING.includes(name) ? `nibble ${name} is not supported yet` : `nibble: there is no command "${name}"; see nibble --help`);
+    console.error(
+      PENDING.includes(name)
+        ? `nibble ${name} is not supported yet`
+        : `nibble: there is no command "${name}"; see nibble --help`,
+    );
     return 2;
   }
   if (args.includes('--help') || args.includes('-h')) {

@@ -59,7 +59,13 @@ export function usage(reason: string): NibbleError {
 }
 
 export function parseOptions(command: Command, args: readonly string[], environment: NodeJS.ProcessEnv): Options {
-  const { tokens } = parseArgs({ args: [...args], strict: false, tokens: true, allowPositionals: true, options: parseArgsOptions(command) });
+  const { tokens } = parseArgs({
+    args: [...args],
+    strict: false,
+    tokens: true,
+    allowPositionals: true,
+    options: parseArgsOptions(command),
+  });
   const values = new Map<string, Value>();
   const positionals: string[] = [];
   for (const token of tokens) {
@@ -75,14 +81,19 @@ export function parseOptions(command: Command, args: readonly string[], environm
     if (!values.has(name) && fromEnvironment !== undefined && fromEnvironment !== '')
       values.set(name, checked(flag.env!, flag, flag.kind === 'switch' ? undefined : fromEnvironment));
   }
-  if (positionals.length > command.positionals.length) throw usage(`"${positionals[command.positionals.length]}" was not expected; see --help`);
-  if (positionals.length < command.positionals.length) throw usage(`${command.positionals[positionals.length]} is missing; see --help`);
+  if (positionals.length > command.positionals.length)
+    throw usage(`"${positionals[command.positionals.length]}" was not expected; see --help`);
+  if (positionals.length < command.positionals.length)
+    throw usage(`${command.positionals[positionals.length]} is missing; see --help`);
   return new Options(positionals, values);
 }
 
 function parseArgsOptions(command: Command) {
   return Object.fromEntries(
-    Object.entries(command.flags).map(([name, flag]) => [name, { type: flag.kind === 'switch' ? ('boolean' as const) : ('string' as const) }]),
+    Object.entries(command.flags).map(([name, flag]) => [
+      name,
+      { type: flag.kind === 'switch' ? ('boolean' as const) : ('string' as const) },
+    ]),
   );
 }
 
@@ -92,12 +103,14 @@ function checked(label: string, flag: Flag, value: string | undefined): Value {
     return true;
   }
   if (value === undefined) throw usage(`${label} needs a value`);
-  if (flag.choices !== undefined && !flag.choices.includes(value)) throw usage(`${label} is "${value}"; it is one of ${flag.choices.join(', ')}`);
+  if (flag.choices !== undefined && !flag.choices.includes(value))
+    throw usage(`${label} is "${value}"; it is one of ${flag.choices.join(', ')}`);
   if (flag.kind === 'text') return value;
   const number = value.trim() === '' ? Number.NaN : Number(value);
   if (!Number.isFinite(number) || (flag.kind === 'integer' && !Number.isSafeInteger(number)))
     throw usage(`${label} is "${value}"; ${flag.kind === 'integer' ? 'a whole number' : 'a number'} is needed`);
-  if (flag.minimum !== undefined && number < flag.minimum) throw usage(`${label} is ${value}; it must be at least ${flag.minimum}`);
+  if (flag.minimum !== undefined && number < flag.minimum)
+    throw usage(`${label} is ${value}; it must be at least ${flag.minimum}`);
   return number;
 }
 
@@ -107,12 +120,16 @@ export function helpOf(command: Command): string {
     return { left: `  --${name}${value}`, right: flag.help + (flag.env === undefined ? '' : ` [${flag.env}]`) };
   });
   const width = Math.min(34, Math.max(...rows.map(({ left }) => left.length)));
-  const lines = rows.map(({ left, right }) => (left.length > width ? `${left}\n${' '.repeat(width)}  ${right}` : `${left.padEnd(width)}  ${right}`));
+  const lines = rows.map(({ left, right }) =>
+    left.length > width ? `${left}\n${' '.repeat(width)}  ${right}` : `${left.padEnd(width)}  ${right}`,
+  );
   return [
     `nibble ${[command.name, ...command.positionals].join(' ')} — ${command.summary}`,
     '',
     ...lines,
-    ...(command.pending.length === 0 ? [] : ['', `Not supported yet: ${command.pending.map((name) => `--${name}`).join(' ')}`]),
+    ...(command.pending.length === 0
+      ? []
+      : ['', `Not supported yet: ${command.pending.map((name) => `--${name}`).join(' ')}`]),
     '',
     'Examples:',
     ...command.examples.map((example) => `  ${example}`),

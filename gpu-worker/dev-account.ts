@@ -17,7 +17,10 @@ export async function devKeys(url: string, adminKey: string, path: string): Prom
     () => null,
   );
   if (kept !== null && (await works(url, kept.apiKey))) return { apiKey: kept.apiKey, workerToken: kept.workerToken };
-  const account = await post<{ id: string }>(url, adminKey, '/admin/accounts', { name: 'development', credit_usd: CREDIT_USD });
+  const account = await post<{ id: string }>(url, adminKey, '/admin/accounts', {
+    name: 'development',
+    credit_usd: CREDIT_USD,
+  });
   const keys = `/admin/accounts/${account.id}/keys`;
   const client = await post<{ key: string }>(url, adminKey, keys, { name: 'development', scopes: ['client'] });
   const worker = await post<{ key: string }>(url, adminKey, keys, { name: 'development worker', scopes: ['worker'] });
@@ -36,6 +39,10 @@ async function post<Answer>(url: string, adminKey: string, path: string, body: u
     headers: { authorization: `Bearer ${adminKey}`, 'content-type': 'application/json' },
     body: JSON.stringify(body),
   });
-  if (!response.ok) throw new NibbleError({ code: 'internal', reason: `POST ${path} answered ${response.status}: ${await response.text()}` });
+  if (!response.ok)
+    throw new NibbleError({
+      code: 'internal',
+      reason: `POST ${path} answered ${response.status}: ${await response.text()}`,
+    });
   return (await response.json()) as Answer;
 }

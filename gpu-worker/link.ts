@@ -1,6 +1,16 @@
 /** Link: the worker's outbound WebSocket to one queue of the edge. Connects, says hello, keeps alive, comes back after a loss. */
 import { type Failure, NibbleError } from '../core/errors.ts';
-import { EdgeMessage, type Frame, type Job, type ModelCard, PING, PONG, PROTOCOL_VERSION, parseMessage, type WorkerMessage } from '../core/protocol.ts';
+import {
+  EdgeMessage,
+  type Frame,
+  type Job,
+  type ModelCard,
+  PING,
+  PONG,
+  PROTOCOL_VERSION,
+  parseMessage,
+  type WorkerMessage,
+} from '../core/protocol.ts';
 
 /** Waits before the first, second … try again; with full jitter, so that a pool does not come back in one wave. */
 const FIRST_RETRY_MS = 500;
@@ -49,7 +59,9 @@ export class Link {
   connect(): void {
     const url = this.#url();
     url.protocol = url.protocol === 'https:' ? 'wss:' : 'ws:';
-    const socket = new WebSocket(url, { headers: { authorization: `Bearer ${this.#options.token}` } } as unknown as string[]);
+    const socket = new WebSocket(url, {
+      headers: { authorization: `Bearer ${this.#options.token}` },
+    } as unknown as string[]);
     this.#socket = socket;
     socket.addEventListener('open', () => {
       const { workerId, backend, model, credits } = this.#options;
@@ -60,7 +72,9 @@ export class Link {
       this.#heardMs = performance.now();
       if (data !== PONG) this.#receive(String(data));
     });
-    socket.addEventListener('close', ({ code, reason }) => this.#lost(socket, `closed (${code}${reason ? `, ${reason}` : ''})`));
+    socket.addEventListener('close', ({ code, reason }) =>
+      this.#lost(socket, `closed (${code}${reason ? `, ${reason}` : ''})`),
+    );
     // An error is always followed by a close.
     socket.addEventListener('error', () => {});
   }
@@ -95,7 +109,9 @@ export class Link {
   #receive(text: string): void {
     const parsed = parseMessage(EdgeMessage, text);
     if (!parsed.ok) {
-      this.#options.log(`the edge sent what is not a message of protocol ${PROTOCOL_VERSION}: ${JSON.stringify(parsed.failure)}`);
+      this.#options.log(
+        `the edge sent what is not a message of protocol ${PROTOCOL_VERSION}: ${JSON.stringify(parsed.failure)}`,
+      );
       return;
     }
     const message = parsed.value;
@@ -152,7 +168,9 @@ export class Link {
 
   /** A WebSocket does not tell why it was refused, a plain request to the same address does. */
   async #tryAgain(): Promise<void> {
-    const response = await fetch(this.#url(), { headers: { authorization: `Bearer ${this.#options.token}` } }).catch(() => null);
+    const response = await fetch(this.#url(), { headers: { authorization: `Bearer ${this.#options.token}` } }).catch(
+      () => null,
+    );
     if (this.#closing) return;
     if (response !== null) await response.body?.cancel();
     if (response?.status === 401) return this.#refuse({ code: 'invalid_key' });

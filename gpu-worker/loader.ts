@@ -41,7 +41,11 @@ export async function loadModel(options: Options): Promise<LoadedModel> {
   const files = await openLocalModel(path);
   try {
     if (files.lone !== undefined)
-      throw new NibbleError({ code: 'file_missing', file: path, reason: 'is one file; a directory with config.json and tokenizer.json is needed to run a model' });
+      throw new NibbleError({
+        code: 'file_missing',
+        file: path,
+        reason: 'is one file; a directory with config.json and tokenizer.json is needed to run a model',
+      });
     const configJson = await readJson(files, 'config.json', MAX_CONFIG_BYTES, 'required');
     const generation = await readJson(files, 'generation_config.json', MAX_CONFIG_BYTES);
     const config = parseModelConfig(configJson, generation, `${path}/config.json`);
@@ -92,9 +96,19 @@ function checkQuantize(wanted: string | null, isGptq: boolean, path: string): vo
     return;
   }
   if (wanted === 'gptq')
-    throw new NibbleError({ code: 'model_unsupported', file: path, option: '--quantize gptq', reason: 'the checkpoint is not GPTQ; its config has no quantization_config' });
+    throw new NibbleError({
+      code: 'model_unsupported',
+      file: path,
+      option: '--quantize gptq',
+      reason: 'the checkpoint is not GPTQ; its config has no quantization_config',
+    });
   if (wanted.startsWith('bitsandbytes')) throw usage(`--quantize ${wanted} is not supported yet`);
-  throw new NibbleError({ code: 'model_unsupported', file: path, option: `--quantize ${wanted}`, reason: 'the checkpoint is GPTQ and is served as such' });
+  throw new NibbleError({
+    code: 'model_unsupported',
+    file: path,
+    option: `--quantize ${wanted}`,
+    reason: 'the checkpoint is GPTQ and is served as such',
+  });
 }
 
 function countParameters(config: ModelConfig): number {
@@ -107,7 +121,10 @@ function countParameters(config: ModelConfig): number {
 /** Tokens that the template itself adds: measured on empty messages, doubled for what a template may do by role or position. */
 function chatBound(template: ChatTemplate, tokenizer: Tokenizer): { baseTokens: number; perMessageTokens: number } {
   const tokens = (messages: number) => {
-    const conversation = Array.from({ length: messages }, (_, i) => ({ role: i % 2 === 0 ? 'user' : 'assistant', content: '' }));
+    const conversation = Array.from({ length: messages }, (_, i) => ({
+      role: i % 2 === 0 ? 'user' : 'assistant',
+      content: '',
+    }));
     return tokenizer.encode(template.render(conversation), 'none').length;
   };
   const [one, three] = [tokens(1), tokens(3)];

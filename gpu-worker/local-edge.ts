@@ -38,16 +38,30 @@ export async function startLocalEdge({ port, state, variables = {} }: LocalEdgeO
   const { keySecrets, adminKey } = await secretsOf(state);
   const { unstable_startWorker: startWorker } = await import('wrangler');
   const bindings = Object.fromEntries(
-    Object.entries({ ...variables, KEY_SECRETS: keySecrets, ADMIN_KEY: adminKey }).map(([name, value]) => [name, { type: 'plain_text' as const, value }]),
+    Object.entries({ ...variables, KEY_SECRETS: keySecrets, ADMIN_KEY: adminKey }).map(([name, value]) => [
+      name,
+      { type: 'plain_text' as const, value },
+    ]),
   );
+  const signals = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const;
+  const before = new Set(signals.flatMap((signal) => process.listeners(signal)));
   const worker = await startWorker({
     config: join(ROOT, 'wrangler.toml'),
     bindings,
-    dev: { server: { hostname: '127.0.0.1', port }, watch: false, inspector: false, persist: join(state, 'edge'), logLevel: 'warn' },
+    dev: {
+      server: { hostname: '127.0.0.1', port },
+      watch: false,
+      inspector: false,
+      persist: join(state, 'edge'),
+      logLevel: 'warn',
+    },
   }).catch((error: Error) => {
     throw new NibbleError({ code: 'internal', reason: `the edge did not start: ${error.message}` });
   });
   await worker.ready;
+  // It installs handlers that end this process at once; whoever starts the edge stops it in order instead.
+  for (const signal of signals)
+    for (const listener of process.listeners(signal)) if (!before.has(listener)) process.off(signal, listener);
   const url = (await worker.url).origin;
   return { url, adminKey, stop: () => worker.dispose() };
 }
@@ -58,7 +72,10 @@ async function secretsOf(state: string): Promise<Secrets> {
   const path = join(state, 'secrets.json');
   const kept = await readFile(path, 'utf8').catch(() => null);
   if (kept !== null) return JSON.parse(kept) as Secrets;
-  const secrets: Secrets = { keySecrets: JSON.stringify({ 1: randomBytes(32).toString('hex') }), adminKey: `admin-${randomBytes(24).toString('base64url')}` };
+  const secrets: Secrets = {
+    keySecrets: JSON.stringify({ 1: randomBytes(32).toString('hex') }),
+    adminKey: `admin-${randomBytes(24).toString('base64url')}`,
+  };
   await writeFile(path, JSON.stringify(secrets), { mode: 0o600 });
   return secrets;
 }

@@ -18,6 +18,17 @@ export const MODEL_FLAGS = {
 } as const satisfies Record<string, Flag>;
 
 /** TGI's and our own model options that later work builds. */
-export const PENDING_MODEL_FLAGS = ['revision', 'threads', 'head-bits', 'deterministic', 'dtype', 'huggingface-hub-cache', 'sharded', 'num-shard', 'speculate', 'weights-cache'];
+export const PENDING_MODEL_FLAGS = [
+  'revision',
+  'threads',
+  'head-bits',
+  'deterministic',
+  'dtype',
+  'huggingface-hub-cache',
+  'sharded',
+  'num-shard',
+  'speculate',
+  'weights-cache',
+];
 
 export const JSON_FLAG = { kind: 'switch', help: 'one JSON document on stdout, nothing else' } as const satisfies Flag;

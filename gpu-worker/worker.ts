@@ -96,6 +96,11 @@ export class Worker {
   #failed(jobId: string, epoch: number, failure: Failure): Frame {
     this.#log(`job ${jobId} failed: ${describe(failure)}`);
     const inner = failure.code === 'internal' || failure.code === 'generation_failed';
-    return { jobId, epoch, kind: 'failed', failure: inner ? { code: 'generation_failed', reason: 'see the log of the worker' } : failure };
+    return {
+      jobId,
+      epoch,
+      kind: 'failed',
+      failure: inner ? { code: 'generation_failed', reason: 'see the log of the worker' } : failure,
+    };
   }
 }

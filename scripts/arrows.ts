@@ -15,18 +15,30 @@ const RULES: readonly Room[] = [
   { path: 'core/', rooms: ['core/'], packages: ['zod', '@huggingface/tokenizers', '@huggingface/jinja'] },
   // Mounted by the edge and later by a worker that stands alone: reaches the world through service.ts only.
   { path: 'edge/api/', rooms: ['core/', 'edge/api/'], packages: ['hono', '@hono/zod-openapi', 'zod'] },
-  { path: 'edge/', rooms: ['core/', 'wasm/', 'edge/'], packages: ['hono', '@hono/zod-openapi', 'zod', 'cloudflare:workers'] },
+  {
+    path: 'edge/',
+    rooms: ['core/', 'wasm/', 'edge/'],
+    packages: ['hono', '@hono/zod-openapi', 'zod', 'cloudflare:workers'],
+  },
   { path: 'wasm/', rooms: ['core/', 'wasm/'], packages: [] },
   { path: 'wasm/node.ts', rooms: ['core/', 'wasm/', 'scripts/build-wasm.ts'], packages: ['node:'] },
-  { path: 'gpu-worker/', rooms: ['core/', 'wasm/', 'gpu-worker/', 'edge/api/', 'scripts/build-wasm.ts'], packages: null },
+  {
+    path: 'gpu-worker/',
+    rooms: ['core/', 'wasm/', 'gpu-worker/', 'edge/api/', 'scripts/build-wasm.ts'],
+    packages: null,
+  },
 ];
 
 /** One sentence a forbidden import. */
 export function forbiddenImports(files: readonly SourceFile[]): string[] {
   return files.flatMap(({ path, imports }) => {
-    const rule = RULES.filter((candidate) => path.startsWith(candidate.path)).sort((a, b) => b.path.length - a.path.length)[0];
+    const rule = RULES.filter((candidate) => path.startsWith(candidate.path)).sort(
+      (a, b) => b.path.length - a.path.length,
+    )[0];
     if (rule === undefined) return [];
-    return imports.filter((target) => !allowed(rule, target)).map((target) => `${path} imports ${target}, which ${rule.path} may not`);
+    return imports
+      .filter((target) => !allowed(rule, target))
+      .map((target) => `${path} imports ${target}, which ${rule.path} may not`);
   });
 }
 
@@ -34,5 +46,8 @@ function allowed(rule: Room, target: string): boolean {
   const inRepository = /^(core|edge|gpu-worker|wasm|scripts|test|bench|models|infra)\//.test(target);
   if (inRepository) return rule.rooms.some((room) => target.startsWith(room));
   if (target.startsWith('..')) return false;
-  return rule.packages === null || rule.packages.some((name) => target === name || target.startsWith(name.endsWith(':') ? name : `${name}/`));
+  return (
+    rule.packages === null ||
+    rule.packages.some((name) => target === name || target.startsWith(name.endsWith(':') ? name : `${name}/`))
+  );
 }

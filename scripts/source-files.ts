@@ -20,8 +20,13 @@ export function sourceFiles(root: string): SourceFile[] {
 }
 
 export function sourceFile(path: string, text: string): SourceFile {
-  const specifiers = [...text.matchAll(/(?:^|\n)\s*(?:import|export)\s[^'";]*?from\s*['"]([^'"]+)['"]/g), ...text.matchAll(/import\s*\(?\s*['"]([^'"]+)['"]/g)];
-  const imports = specifiers.map(([, specifier]) => (specifier!.startsWith('.') ? posix.join(dirname(path), specifier!) : specifier!));
+  const specifiers = [
+    ...text.matchAll(/(?:^|\n)\s*(?:import|export)\s[^'";]*?from\s*['"]([^'"]+)['"]/g),
+    ...text.matchAll(/import\s*\(?\s*['"]([^'"]+)['"]/g),
+  ];
+  const imports = specifiers.map(([, specifier]) =>
+    specifier!.startsWith('.') ? posix.join(dirname(path), specifier!) : specifier!,
+  );
   return { path, text, imports: [...new Set(imports)] };
 }
 

@@ -8,7 +8,11 @@ export function unusedExports(files: readonly SourceFile[]): string[] {
   const words = files.map(({ text }) => new Set(text.match(/[A-Za-z_$][\w$]*/g)));
   return files.flatMap(({ path, text }, index) => {
     if (ENTRY_POINTS.has(path) || path.startsWith('test/') || path.endsWith('.config.ts')) return [];
-    const names = [...text.matchAll(/(?:^|\n)export (?:abstract )?(?:async )?(?:const|let|function\*?|class|interface|type|enum) ([A-Za-z_$][\w$]*)/g)].map(([, name]) => name!);
+    const names = [
+      ...text.matchAll(
+        /(?:^|\n)export (?:abstract )?(?:async )?(?:const|let|function\*?|class|interface|type|enum) ([A-Za-z_$][\w$]*)/g,
+      ),
+    ].map(([, name]) => name!);
     return names
       .filter((name) => {
         // An interface that only its own file's exports mention is part of their contract.

@@ -52,6 +52,8 @@ function nodeBinary() {
     if (spawnSync(own, ['--version']).status === 0) return own;
   }
   if (fresh) return process.execPath;
-  process.stderr.write(`nibble: Node ${OLDEST_NODE.join('.')} or newer is needed here; this is ${process.versions.node}.\n`);
+  process.stderr.write(
+    `nibble: Node ${OLDEST_NODE.join('.')} or newer is needed here; this is ${process.versions.node}.\n`,
+  );
   process.exit(1);
 }

@@ -7,7 +7,7 @@ import { Detokenizer } from '../text/detokenizer.ts';
 import type { Tokenizer } from '../text/tokenizer.ts';
 import { makeBatch } from './batch.ts';
 import { KvPages } from './kv-pages.ts';
-import { sample } from './sampler.ts';
+import { resolveSampling, sample } from './sampler.ts';
 import { Scheduler, type SchedulerLimits } from './scheduler.ts';
 import { finishReason, newTokensOf, type Sequence } from './sequence.ts';
 
@@ -100,15 +100,19 @@ export class Engine {
 
   #accept(job: Job, emittedIds: readonly number[]): Accepted {
     const { contextTokens, vocabSize } = this.#graph.config;
-    if (this.#sequences.has(job.id)) return raise({ code: 'conflict', reason: `job ${job.id} is already running here` });
+    if (this.#sequences.has(job.id))
+      return raise({ code: 'conflict', reason: `job ${job.id} is already running here` });
     let promptIds = this.#encode(job.input);
     if (job.truncatePromptTokens !== null) promptIds = promptIds.slice(-job.truncatePromptTokens);
     const outside = promptIds.find((id) => id >= vocabSize);
     if (outside !== undefined)
-      return raise({ code: 'invalid_request', param: 'prompt', reason: `token id ${outside} is outside the vocabulary of ${vocabSize}` });
-    if (promptIds.length === 0) return raise({ code: 'invalid_request', param: 'prompt', reason: 'the prompt is empty' });
-    if (promptIds.length > job.promptTokenLimit)
-      return raise({ code: 'reservation_exceeded', promptTokens: promptIds.length, reservedTokens: job.promptTokenLimit });
+      return raise({
+        code: 'invalid_request',
+        param: 'prompt',
+        reason: `token id ${outside} is outside the vocabulary of ${vocabSize}`,
+      });
+    if (promptIds.length === 0)
+      return raise({ code: 'invalid_request', param: 'prompt', reason: 'the prompt is empty' });
     const room = Math.min(contextTokens, this.#pages.pages * PAGE_TOKENS) - promptIds.length;
     if (room < (job.maxNewTokens ?? 1))
       return raise({
@@ -117,10 +121,17 @@ export class Engine {
         maxNewTokens: job.maxNewTokens ?? 1,
         contextTokens: Math.min(contextTokens, this.#pages.pages * PAGE_TOKENS),
       });
+    if (promptIds.length > job.promptTokenLimit)
+      return raise({
+        code: 'reservation_exceeded',
+        promptTokens: promptIds.length,
+        reservedTokens: job.promptTokenLimit,
+      });
     const detokenizer = new Detokenizer(this.#tokenizer, { stop: job.stop, stopText: job.stopText, promptIds });
     for (const id of emittedIds) detokenizer.push(id);
     const sequence: Sequence = {
       job,
+      sampling: resolveSampling(job.sampling, this.#graph.config.sampling),
       ids: [...promptIds, ...emittedIds],
       promptTokens: promptIds.length,
       maxNewTokens: job.maxNewTokens ?? room,
@@ -141,7 +152,11 @@ export class Engine {
         return this.#tokenizer.encode(input.text, input.specialTokens);
       case 'chat': {
         if (this.#template === null)
-          return raise({ code: 'invalid_request', param: 'messages', reason: 'this model has no chat template; use /v1/completions or /generate' });
+          return raise({
+            code: 'invalid_request',
+            param: 'messages',
+            reason: 'this model has no chat template; use /v1/completions or /generate',
+          });
         return this.#tokenizer.encode(this.#template.render(input.messages), 'none');
       }
       default:
@@ -153,12 +168,15 @@ export class Engine {
     const { job, ids, detokenizer } = sequence;
     const from = newTokensOf(sequence);
     try {
-      const { id, logprob, top } = sample(logits, job.sampling, ids.length, job.topLogprobs);
+      const { id, logprob, top } = sample(logits, sequence.sampling, ids.length, job.topLogprobs);
       ids.push(id);
       const special = this.#tokenizer.isSpecial(id);
       const ends = job.eos === 'stop' && this.#eosTokenIds.has(id);
       const { text, stopped } = ends ? { text: '', stopped: false } : detokenizer.push(id);
-      const alternatives = top.map((other) => ({ ...other, text: this.#tokenizer.decode([other.id], { skipSpecial: false }) }));
+      const alternatives = top.map((other) => ({
+        ...other,
+        text: this.#tokenizer.decode([other.id], { skipSpecial: false }),
+      }));
       events.push({ kind: 'token', jobId: job.id, from, token: { id, logprob, text, special, top: alternatives } });
       const reason = finishReason(sequence, this.#eosTokenIds, stopped);
       if (reason === null) return;

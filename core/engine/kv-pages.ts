@@ -31,6 +31,7 @@ export class KvPages {
   /** Takes back all pages of a sequence and empties the list. */
   release(pageIds: number[]): void {
     this.#free.push(...pageIds.splice(0).reverse());
-    if (this.#free.length > this.pages) throw new Error(`${this.#free.length} free pages of ${this.pages}: one was released twice`);
+    if (this.#free.length > this.pages)
+      throw new Error(`${this.#free.length} free pages of ${this.pages}: one was released twice`);
   }
 }

@@ -25,7 +25,10 @@ export function philox(counter: Words4, key: readonly [number, number]): Words4 
 
 /** Uniform in [0, 1) with 53 bits, for a seed in [0, 2^53) and a position in [0, 2^53). */
 export function uniform(seed: number, position: number): number {
-  const words = philox([position >>> 0, Math.floor(position / 2 ** 32), 0, 0], [seed >>> 0, Math.floor(seed / 2 ** 32)]);
+  const words = philox(
+    [position >>> 0, Math.floor(position / 2 ** 32), 0, 0],
+    [seed >>> 0, Math.floor(seed / 2 ** 32)],
+  );
   return ((words[0] >>> 5) * 2 ** 26 + (words[1] >>> 6)) / 2 ** 53;
 }
 

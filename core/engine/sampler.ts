@@ -1,7 +1,18 @@
 /** Sampler: from one row of logits to a token and its log probability. */
 import { NibbleError } from '../errors.ts';
-import type { Sampling } from '../protocol.ts';
+import type { SamplingDefaults } from '../model/config.ts';
+import type { Sampling as JobSampling } from '../protocol.ts';
 import { uniform } from './random.ts';
+
+/** How to draw, with nothing left open. */
+export interface Sampling extends SamplingDefaults {
+  seed: number;
+}
+
+/** What the job leaves to the model is taken from the model's defaults. */
+export function resolveSampling({ temperature, topK, topP, seed }: JobSampling, model: SamplingDefaults): Sampling {
+  return { temperature: temperature ?? model.temperature, topK: topK ?? model.topK, topP: topP ?? model.topP, seed };
+}
 
 export interface Sampled {
   id: number;
@@ -18,7 +29,8 @@ export function sample(logits: Float32Array, sampling: Sampling, position: numbe
   for (let id = 0; id < logits.length; id++) total += Math.exp(logits[id]! - highest);
   const logTotal = highest + Math.log(total);
   const id = sampling.temperature === 0 ? logits.indexOf(highest) : draw(logits, highest, sampling, position);
-  const top = topLogprobs === 0 ? [] : likeliest(logits, topLogprobs).map((id) => ({ id, logprob: logits[id]! - logTotal }));
+  const top =
+    topLogprobs === 0 ? [] : likeliest(logits, topLogprobs).map((id) => ({ id, logprob: logits[id]! - logTotal }));
   return { id, logprob: logits[id]! - logTotal, top };
 }
 
@@ -35,15 +47,22 @@ function highestOf(logits: Float32Array): number {
   let highest = -Infinity;
   for (let id = 0; id < logits.length; id++) {
     const logit = logits[id]!;
-    if (Number.isNaN(logit)) throw new NibbleError({ code: 'generation_failed', reason: `the logit of token ${id} is not a number` });
+    if (Number.isNaN(logit))
+      throw new NibbleError({ code: 'generation_failed', reason: `the logit of token ${id} is not a number` });
     if (logit > highest) highest = logit;
   }
-  if (!Number.isFinite(highest)) throw new NibbleError({ code: 'generation_failed', reason: `the highest logit is ${highest}` });
+  if (!Number.isFinite(highest))
+    throw new NibbleError({ code: 'generation_failed', reason: `the highest logit is ${highest}` });
   return highest;
 }
 
 /** Temperature, then the k likeliest, then the smallest set that holds topP of what is left, then one draw. */
-function draw(logits: Float32Array, highest: number, { temperature, topK, topP, seed }: Sampling, position: number): number {
+function draw(
+  logits: Float32Array,
+  highest: number,
+  { temperature, topK, topP, seed }: Sampling,
+  position: number,
+): number {
   const cut = topP < 1 || (topK > 0 && topK < logits.length);
   const ids = cut ? likeliest(logits, topK > 0 ? Math.min(topK, logits.length) : logits.length) : null;
   const count = ids?.length ?? logits.length;

@@ -24,7 +24,8 @@ export class Scorer {
   async logits(ids: readonly number[], onRow: (logits: Float32Array, position: number) => void): Promise<void> {
     const { vocabSize } = this.#graph.config;
     const pageIds: number[] = [];
-    if (!this.#pages.grow(pageIds, ids.length)) throw new Error(`${ids.length} tokens do not fit ${this.#pages.pages} pages`);
+    if (!this.#pages.grow(pageIds, ids.length))
+      throw new Error(`${ids.length} tokens do not fit ${this.#pages.pages} pages`);
     try {
       for (let start = 0; start < ids.length; start += CHUNK_TOKENS) {
         const count = Math.min(CHUNK_TOKENS, ids.length - start);

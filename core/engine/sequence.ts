@@ -1,9 +1,11 @@
 /** Sequence: one job's tokens inside the engine, and when it ends. */
 import type { FinishReason, Job } from '../protocol.ts';
 import type { Detokenizer } from '../text/detokenizer.ts';
+import type { Sampling } from './sampler.ts';
 
 export interface Sequence {
   readonly job: Job;
+  readonly sampling: Sampling;
   /** Prompt and answer so far. */
   readonly ids: number[];
   readonly promptTokens: number;
@@ -21,7 +23,11 @@ export function newTokensOf(sequence: Sequence): number {
 }
 
 /** Why the answer ends with the token just appended, or null. An end of sequence or a stop string wins over the length. */
-export function finishReason(sequence: Sequence, eosTokenIds: ReadonlySet<number>, stopped: boolean): FinishReason | null {
+export function finishReason(
+  sequence: Sequence,
+  eosTokenIds: ReadonlySet<number>,
+  stopped: boolean,
+): FinishReason | null {
   if (sequence.job.eos === 'stop' && eosTokenIds.has(sequence.ids[sequence.ids.length - 1]!)) return 'eos';
   if (stopped) return 'stop';
   return newTokensOf(sequence) >= sequence.maxNewTokens ? 'length' : null;

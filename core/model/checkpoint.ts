@@ -33,7 +33,11 @@ export async function loadModelWeights(checkpoint: CheckpointFiles, options: Loa
         ? await readGptqWeight(checkpoint, prefix, gptq)
         : await readDense(checkpoint, prefix, [outFeatures, inFeatures], hasBias);
     if (weight.outFeatures !== outFeatures || weight.inFeatures !== inFeatures)
-      throw invalid(checkpoint, prefix, `is [${weight.outFeatures}, ${weight.inFeatures}], config.json says [${outFeatures}, ${inFeatures}]`);
+      throw invalid(
+        checkpoint,
+        prefix,
+        `is [${weight.outFeatures}, ${weight.inFeatures}], config.json says [${outFeatures}, ${inFeatures}]`,
+      );
     return counted(await backend.loadLinear(weight, prefix));
   };
   const vector = async (name: string, length: number): Promise<Vector> =>
@@ -41,7 +45,10 @@ export async function loadModelWeights(checkpoint: CheckpointFiles, options: Loa
 
   const { hidden, intermediate, heads, kvHeads, headDim, vocabSize, attentionBias, mlpBias } = config;
   const embedding = counted(
-    await backend.loadLinear(await readDense(checkpoint, 'model.embed_tokens', [vocabSize, hidden], false), 'model.embed_tokens'),
+    await backend.loadLinear(
+      await readDense(checkpoint, 'model.embed_tokens', [vocabSize, hidden], false),
+      'model.embed_tokens',
+    ),
   );
   const layers: LayerWeights[] = [];
   for (let index = 0; index < config.layers; index++) {
@@ -65,7 +72,12 @@ export async function loadModelWeights(checkpoint: CheckpointFiles, options: Loa
   return { embedding, layers, finalNorm, head };
 }
 
-async function readDense(checkpoint: CheckpointFiles, prefix: string, shape: [number, number], hasBias: boolean): Promise<DenseWeight> {
+async function readDense(
+  checkpoint: CheckpointFiles,
+  prefix: string,
+  shape: [number, number],
+  hasBias: boolean,
+): Promise<DenseWeight> {
   const name = `${prefix}.weight`;
   const dtype = floatDtype(checkpoint, name, shape);
   const bytes = await checkpoint.read(name);
@@ -83,7 +95,11 @@ function floatDtype(checkpoint: CheckpointFiles, name: string, shape: number[]):
   const entry = checkpoint.tensors.get(name);
   if (entry === undefined) throw invalid(checkpoint, name, 'is missing');
   if (entry.shape.length !== shape.length || entry.shape.some((size, i) => size !== shape[i]))
-    throw invalid(checkpoint, name, `has shape [${entry.shape.join(', ')}], config.json asks for [${shape.join(', ')}]`);
+    throw invalid(
+      checkpoint,
+      name,
+      `has shape [${entry.shape.join(', ')}], config.json asks for [${shape.join(', ')}]`,
+    );
   switch (entry.dtype) {
     case 'F32':
       return 'f32';

@@ -47,9 +47,25 @@ export interface ModelConfig {
   attentionBias: boolean;
   mlpBias: boolean;
   eosTokenIds: readonly number[];
+  /** How its makers sample from it; 1, 0 and 1 where they do not say. */
+  sampling: SamplingDefaults;
 }
 
-/** `generation` is generation_config.json, whose eos ids win as they do in transformers. `file` names config.json in errors. */
+export interface SamplingDefaults {
+  temperature: number;
+  topK: number;
+  topP: number;
+}
+
+/** generation_config.json, as far as it is read. Values out of range are errors, not defaults. */
+const GenerationConfigJson = z.object({
+  eos_token_id: tokenIds,
+  temperature: z.number().min(0).max(100).nullish(),
+  top_k: z.int().min(0).nullish(),
+  top_p: z.number().gt(0).max(1).nullish(),
+});
+
+/** `generation` is generation_config.json or null; its eos ids win, as they do in transformers. `file` names config.json in errors. */
 export function parseModelConfig(json: unknown, generation: unknown, file: string): ModelConfig {
   const unsupported = (option: string, reason: string): never => {
     throw new NibbleError({ code: 'model_unsupported', file, option, reason });
@@ -68,6 +84,7 @@ export function parseModelConfig(json: unknown, generation: unknown, file: strin
     });
   }
   const config = parsed.data;
+  const generated = parseGeneration(generation, file);
   const rope: Record<string, unknown> = { ...config.rope_scaling, ...config.rope_parameters };
   const ropeType = rope.rope_type ?? rope.type ?? 'default';
   if (ropeType !== 'default') unsupported(`rope scaling ${JSON.stringify(ropeType)}`, 'not supported yet');
@@ -80,7 +97,8 @@ export function parseModelConfig(json: unknown, generation: unknown, file: strin
   const invalid = (rule: string): never => {
     throw new NibbleError({ code: 'file_invalid', file, tensor: null, rule });
   };
-  if (heads % kvHeads !== 0) invalid(`num_attention_heads ${heads} is not a multiple of num_key_value_heads ${kvHeads}`);
+  if (heads % kvHeads !== 0)
+    invalid(`num_attention_heads ${heads} is not a multiple of num_key_value_heads ${kvHeads}`);
   if (config.head_dim == null && config.hidden_size % heads !== 0)
     invalid(`hidden_size ${config.hidden_size} is not a multiple of num_attention_heads ${heads}`);
   const headDim = config.head_dim ?? config.hidden_size / heads;
@@ -102,16 +120,17 @@ export function parseModelConfig(json: unknown, generation: unknown, file: strin
     tiedHead: config.tie_word_embeddings,
     attentionBias: config.attention_bias,
     mlpBias: config.mlp_bias,
-    eosTokenIds: eosIds(generation, file) ?? listOf(config.eos_token_id),
+    eosTokenIds: listOf(generated.eos_token_id ?? config.eos_token_id),
+    sampling: { temperature: generated.temperature ?? 1, topK: generated.top_k ?? 0, topP: generated.top_p ?? 1 },
   };
 }
 
-function eosIds(generation: unknown, file: string): readonly number[] | null {
-  if (typeof generation !== 'object' || generation === null || !('eos_token_id' in generation)) return null;
-  const parsed = tokenIds.safeParse(generation.eos_token_id);
-  if (!parsed.success)
-    throw new NibbleError({ code: 'file_invalid', file, tensor: null, rule: 'generation_config.json: eos_token_id is not an id or a list of ids' });
-  return listOf(parsed.data);
+function parseGeneration(json: unknown, file: string): z.infer<typeof GenerationConfigJson> {
+  const parsed = GenerationConfigJson.safeParse(json ?? {});
+  if (parsed.success) return parsed.data;
+  const issue = parsed.error.issues[0];
+  const rule = `generation_config.json beside it: ${issue?.path.join('.') || 'config'}: ${issue?.message}`;
+  throw new NibbleError({ code: 'file_invalid', file, tensor: null, rule });
 }
 
 function listOf(ids: number | number[] | null | undefined): readonly number[] {

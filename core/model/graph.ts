@@ -50,7 +50,9 @@ export class Graph {
     const residual = backend.embed(embedding);
     let mlpOutput: Activation | null = null;
     const normed = (weight: Vector): Activation =>
-      mlpOutput === null ? backend.rmsNorm(residual, weight, eps) : backend.addRmsNorm(residual, mlpOutput, weight, eps);
+      mlpOutput === null
+        ? backend.rmsNorm(residual, weight, eps)
+        : backend.addRmsNorm(residual, mlpOutput, weight, eps);
 
     for (const [index, layer] of layers.entries()) {
       const x = normed(layer.attentionNorm);

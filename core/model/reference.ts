@@ -1,8 +1,18 @@
 /** Reference: the Backend as plain loops, sums in f64. The oracle that every kernel is compared with; slow on purpose. */
 import { NibbleError } from '../errors.ts';
-import { dequantizeGptq } from '../formats/gptq.ts';
 import { floatsOf } from '../formats/floats.ts';
-import type { Activation, AttentionOptions, Backend, Batch, KvShape, Linear, LinearWeight, Rope, Vector } from './backend.ts';
+import { dequantizeGptq } from '../formats/gptq.ts';
+import type {
+  Activation,
+  AttentionOptions,
+  Backend,
+  Batch,
+  KvShape,
+  Linear,
+  LinearWeight,
+  Rope,
+  Vector,
+} from './backend.ts';
 
 interface ReferenceLinear extends Linear {
   /** [out, in] */
@@ -41,7 +51,10 @@ export class ReferenceBackend implements Backend {
   async loadLinear(weight: LinearWeight, label: string): Promise<Linear> {
     const values = plain(weight);
     if (values.length !== weight.outFeatures * weight.inFeatures)
-      throw new NibbleError({ code: 'internal', reason: `${label}: ${values.length} values for [${weight.outFeatures}, ${weight.inFeatures}]` });
+      throw new NibbleError({
+        code: 'internal',
+        reason: `${label}: ${values.length} values for [${weight.outFeatures}, ${weight.inFeatures}]`,
+      });
     const loaded: ReferenceLinear = {
       outFeatures: weight.outFeatures,
       inFeatures: weight.inFeatures,
@@ -141,7 +154,8 @@ export class ReferenceBackend implements Backend {
     for (let row = 0; row < q.rows; row++) {
       const context = positions[row]! + 1;
       const slotOf = (position: number) =>
-        pageTables[sequenceOf[row]! * maxPages + Math.floor(position / pageTokens)]! * pageTokens + (position % pageTokens);
+        pageTables[sequenceOf[row]! * maxPages + Math.floor(position / pageTokens)]! * pageTokens +
+        (position % pageTokens);
       for (let head = 0; head < heads; head++) {
         const kvHead = Math.floor((head * kvHeads) / heads);
         const query = valuesOf(q).subarray(row * q.cols + head * headDim, row * q.cols + (head + 1) * headDim);
@@ -208,7 +222,12 @@ function plain(weight: LinearWeight): Float32Array {
 }
 
 /** x [tokens, heads·headDim] in place: channel i of a head turns with channel i + rotaryDim/2. */
-function rotate(values: Float32Array, { rows, cols }: Activation, headDim: number, { cos, sin, rotaryDim }: ReferenceRope): void {
+function rotate(
+  values: Float32Array,
+  { rows, cols }: Activation,
+  headDim: number,
+  { cos, sin, rotaryDim }: ReferenceRope,
+): void {
   const half = rotaryDim / 2;
   for (let row = 0; row < rows; row++)
     for (let head = 0; head < cols; head += headDim)

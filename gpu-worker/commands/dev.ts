@@ -23,7 +23,12 @@ export const dev: Command = {
   positionals: [],
   flags: {
     ...MODEL_FLAGS,
-    'served-model-name': { kind: 'text', value: 'NAME', help: `the model's name (${DEMO_NAME} for the demo model)`, env: 'SERVED_MODEL_NAME' },
+    'served-model-name': {
+      kind: 'text',
+      value: 'NAME',
+      help: `the model's name (${DEMO_NAME} for the demo model)`,
+      env: 'SERVED_MODEL_NAME',
+    },
     port: { kind: 'integer', minimum: 0, help: `port of the edge (${DEFAULT_PORT})`, env: 'PORT' },
     state: { kind: 'text', value: 'DIR', help: 'where accounts, queues and keys are kept (.nibble)' },
   },
@@ -36,25 +41,40 @@ async function run(options: Options): Promise<void> {
   const state = resolve(options.text('state') ?? join(ROOT, '.nibble'));
   const devJson = join(state, 'dev.json');
   const modelId = options.text('model-id') ?? DEMO_MODEL;
-  const model = options.text('served-model-name') ?? (options.has('model-id') ? resolve(modelId).split('/').pop()! : DEMO_NAME);
+  const model =
+    options.text('served-model-name') ?? (options.has('model-id') ? resolve(modelId).split('/').pop()! : DEMO_NAME);
   const asked = stopSignal();
   await ensureWasmBuilt();
 
   let edge: LocalEdge | null = null;
   let worker: ChildProcess | null = null;
   try {
-    edge = await startLocalEdge({ port: options.number('port') ?? DEFAULT_PORT, state, variables: { DEFAULT_MODEL: model } });
+    edge = await startLocalEdge({
+      port: options.number('port') ?? DEFAULT_PORT,
+      state,
+      variables: { DEFAULT_MODEL: model },
+    });
     const keys = await devKeys(edge.url, edge.adminKey, devJson);
     worker = startWorker(edge.url, keys.workerToken, modelId, model, options);
     const exited = exitOf(worker);
     const first = await Promise.race([linked(worker), exited, asked]);
     if (first === 'linked') {
-      const ready = { url: edge.url, apiKey: keys.apiKey, adminKey: edge.adminKey, workerToken: keys.workerToken, models: [model] };
+      const ready = {
+        url: edge.url,
+        apiKey: keys.apiKey,
+        adminKey: edge.adminKey,
+        workerToken: keys.workerToken,
+        models: [model],
+      };
       await writeFile(devJson, `${JSON.stringify(ready, null, 2)}\n`, { mode: 0o600 });
       console.log(greeting(edge.url, keys.apiKey, model, modelId === DEMO_MODEL));
       await Promise.race([exited, asked]);
     }
-    if (worker.exitCode !== null && worker.exitCode !== 0) throw new NibbleError({ code: 'internal', reason: `the worker ended with exit code ${worker.exitCode}; its reason is above` });
+    if (worker.exitCode !== null && worker.exitCode !== 0)
+      throw new NibbleError({
+        code: 'internal',
+        reason: `the worker ended with exit code ${worker.exitCode}; its reason is above`,
+      });
   } finally {
     if (worker !== null) await stopWorker(worker);
     await edge?.stop();

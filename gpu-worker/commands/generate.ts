@@ -37,7 +37,11 @@ async function run(options: Options): Promise<void> {
   const input = inputOf(options);
   const model = await loadModel(options);
   const { config, graph, tokenizer, template, backend } = model;
-  const engine = new Engine(graph, tokenizer, template, { maxBatchTokens: 512, maxSequences: 1, maxCachedTokens: config.contextTokens });
+  const engine = new Engine(graph, tokenizer, template, {
+    maxBatchTokens: 512,
+    maxSequences: 1,
+    maxCachedTokens: config.contextTokens,
+  });
   const accepted = engine.add(jobOf(options, input, config.contextTokens), []);
   if ('code' in accepted) throw new NibbleError(accepted);
 
@@ -72,14 +76,17 @@ async function run(options: Options): Promise<void> {
       }
     }
   const endMs = performance.now();
-  const perSecond = (tokens: number, ms: number) => (ms > 0 && tokens > 0 ? Number(((tokens * 1000) / ms).toFixed(1)) : 0);
+  const perSecond = (tokens: number, ms: number) =>
+    ms > 0 && tokens > 0 ? Number(((tokens * 1000) / ms).toFixed(1)) : 0;
   const promptRate = perSecond(accepted.promptIds.length, firstTokenMs - startedMs);
   const decodeRate = perSecond(ids.length - 1, endMs - firstTokenMs);
   const backendName = backend.name;
   await backend.dispose();
   if (streams) {
     process.stdout.write('\n');
-    process.stderr.write(`${accepted.promptIds.length} prompt tokens at ${promptRate}/s, ${ids.length} new at ${decodeRate}/s (${reason}) on ${backendName}\n`);
+    process.stderr.write(
+      `${accepted.promptIds.length} prompt tokens at ${promptRate}/s, ${ids.length} new at ${decodeRate}/s (${reason}) on ${backendName}\n`,
+    );
     return;
   }
   console.log(
@@ -98,11 +105,13 @@ async function run(options: Options): Promise<void> {
 
 function inputOf(options: Options): Input {
   const [prompt, chat, ids] = [options.text('prompt'), options.text('chat'), options.text('ids')];
-  if ([prompt, chat, ids].filter((given) => given !== null).length !== 1) throw usage('give exactly one of --prompt, --chat and --ids');
+  if ([prompt, chat, ids].filter((given) => given !== null).length !== 1)
+    throw usage('give exactly one of --prompt, --chat and --ids');
   if (prompt !== null) return { kind: 'text', text: prompt, specialTokens: 'add' };
   if (chat !== null) return { kind: 'chat', messages: [{ role: 'user', content: chat }] };
   const numbers = ids!.split(',').map((id) => (/^\s*\d+\s*$/.test(id) ? Number(id) : Number.NaN));
-  if (numbers.some((id) => !Number.isSafeInteger(id))) throw usage(`--ids is "${ids}"; token ids separated by commas are needed`);
+  if (numbers.some((id) => !Number.isSafeInteger(id)))
+    throw usage(`--ids is "${ids}"; token ids separated by commas are needed`);
   return { kind: 'ids', ids: numbers };
 }
 
@@ -114,7 +123,12 @@ function jobOf(options: Options, input: Input, contextTokens: number): Job {
     id: 'generate',
     model: 'local',
     input,
-    sampling: { temperature: samples ? (temperature ?? 1) : 0, topK: topK ?? 0, topP: topP ?? 1, seed: options.number('seed') ?? randomInt(2 ** 47) },
+    sampling: {
+      temperature: samples ? (temperature ?? 1) : 0,
+      topK: topK ?? 0,
+      topP: topP ?? 1,
+      seed: options.number('seed') ?? randomInt(2 ** 47),
+    },
     maxNewTokens: options.number('max-new-tokens') ?? 20,
     truncatePromptTokens: null,
     stop: [],

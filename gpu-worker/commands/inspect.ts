@@ -24,9 +24,17 @@ async function run(options: Options): Promise<void> {
     const checkpoint = await openCheckpoint(files);
     const configJson = files.lone === undefined ? await readJson(files, 'config.json', MAX_CONFIG_BYTES) : null;
     const gptq = files.lone === undefined ? await readQuantizationConfig(files) : null;
-    const tensors = [...checkpoint.tensors].map(([name, { dtype, shape, begin, end }]) => ({ name, dtype, shape: [...shape], bytes: end - begin }));
+    const tensors = [...checkpoint.tensors].map(([name, { dtype, shape, begin, end }]) => ({
+      name,
+      dtype,
+      shape: [...shape],
+      bytes: end - begin,
+    }));
     const result = {
-      model_type: configJson !== null && typeof configJson === 'object' && 'model_type' in configJson ? configJson.model_type : null,
+      model_type:
+        configJson !== null && typeof configJson === 'object' && 'model_type' in configJson
+          ? configJson.model_type
+          : null,
       parameters: parametersOf(tensors, gptq?.bits ?? null),
       weight_bytes: tensors.reduce((sum, { bytes }) => sum + bytes, 0),
       quantization:
@@ -46,9 +54,21 @@ async function run(options: Options): Promise<void> {
       console.log(JSON.stringify(result));
       return;
     }
-    const rows = tensors.map(({ name, dtype, shape, bytes }) => `${name.padEnd(56)} ${dtype.padEnd(5)} ${`[${shape.join(', ')}]`.padEnd(18)} ${bytes}`);
-    const quantization = gptq === null ? 'none' : `gptq, ${gptq.bits} bits, ${gptq.groupSize === null ? 'one group' : `groups of ${gptq.groupSize}`}`;
-    console.log([...rows, '', `model type ${result.model_type ?? 'unknown'}, ${result.parameters} parameters, ${result.weight_bytes} bytes, quantization ${quantization}`].join('\n'));
+    const rows = tensors.map(
+      ({ name, dtype, shape, bytes }) =>
+        `${name.padEnd(56)} ${dtype.padEnd(5)} ${`[${shape.join(', ')}]`.padEnd(18)} ${bytes}`,
+    );
+    const quantization =
+      gptq === null
+        ? 'none'
+        : `gptq, ${gptq.bits} bits, ${gptq.groupSize === null ? 'one group' : `groups of ${gptq.groupSize}`}`;
+    console.log(
+      [
+        ...rows,
+        '',
+        `model type ${result.model_type ?? 'unknown'}, ${result.parameters} parameters, ${result.weight_bytes} bytes, quantization ${quantization}`,
+      ].join('\n'),
+    );
   } finally {
     await files.close();
   }
@@ -56,7 +76,11 @@ async function run(options: Options): Promise<void> {
 
 /** Weights a model of plain floats would have: a packed qweight counts its values, its scales and zeros count nothing. */
 function parametersOf(tensors: readonly { name: string; shape: number[] }[], bits: number | null): number {
-  const packed = new Set(bits === null ? [] : tensors.filter(({ name }) => name.endsWith('.qweight')).map(({ name }) => name.slice(0, -'.qweight'.length)));
+  const packed = new Set(
+    bits === null
+      ? []
+      : tensors.filter(({ name }) => name.endsWith('.qweight')).map(({ name }) => name.slice(0, -'.qweight'.length)),
+  );
   let parameters = 0;
   for (const { name, shape } of tensors) {
     const size = shape.reduce((product, length) => product * length, 1);

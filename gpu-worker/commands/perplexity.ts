@@ -13,7 +13,11 @@ export const perplexity: Command = {
   positionals: [],
   flags: {
     ...MODEL_FLAGS,
-    file: { kind: 'text', value: 'FILE', help: 'text (windows of --context), or a JSON array of strings (each on its own)' },
+    file: {
+      kind: 'text',
+      value: 'FILE',
+      help: 'text (windows of --context), or a JSON array of strings (each on its own)',
+    },
     context: { kind: 'integer', minimum: 2, help: "tokens of a window (the model's context)" },
     limit: { kind: 'integer', minimum: 1, help: 'only the first so many windows or strings' },
     json: JSON_FLAG,
@@ -43,10 +47,15 @@ async function run(options: Options): Promise<void> {
   }
   const backend = model.backend.name;
   await model.backend.dispose();
-  if (tokens === 0) throw new NibbleError({ code: 'file_invalid', file, tensor: null, rule: 'holds no window of two tokens or more' });
+  if (tokens === 0)
+    throw new NibbleError({ code: 'file_invalid', file, tensor: null, rule: 'holds no window of two tokens or more' });
   const mean = nll / tokens;
   const result = { tokens, mean_nll: mean, perplexity: Math.exp(mean), backend };
-  console.log(options.on('json') ? JSON.stringify(result) : `perplexity ${result.perplexity.toFixed(4)} (mean NLL ${mean.toFixed(5)} over ${tokens} tokens, ${backend})`);
+  console.log(
+    options.on('json')
+      ? JSON.stringify(result)
+      : `perplexity ${result.perplexity.toFixed(4)} (mean NLL ${mean.toFixed(5)} over ${tokens} tokens, ${backend})`,
+  );
 }
 
 /** A JSON array: each string cut to the context. Anything else is one text in windows that do not overlap. */
@@ -60,10 +69,17 @@ function windowsOf(content: string, file: string, { tokenizer }: LoadedModel, co
     }
     if (Array.isArray(strings)) {
       if (!strings.every((string) => typeof string === 'string'))
-        throw new NibbleError({ code: 'file_invalid', file, tensor: null, rule: 'is a JSON array, but not of strings' });
+        throw new NibbleError({
+          code: 'file_invalid',
+          file,
+          tensor: null,
+          rule: 'is a JSON array, but not of strings',
+        });
       return strings.map((string) => tokenizer.encode(string, 'add').slice(0, context));
     }
   }
   const ids = tokenizer.encode(content, 'add');
-  return Array.from({ length: Math.ceil(ids.length / context) }, (_, i) => ids.slice(i * context, (i + 1) * context)).filter((window) => window.length > 1);
+  return Array.from({ length: Math.ceil(ids.length / context) }, (_, i) =>
+    ids.slice(i * context, (i + 1) * context),
+  ).filter((window) => window.length > 1);
 }

@@ -22,13 +22,46 @@ export const serve: Command = {
     ...MODEL_FLAGS,
     edge: { kind: 'text', value: 'URL', help: 'the edge to link to', env: 'EDGE' },
     token: { kind: 'text', value: 'TOKEN', help: 'a key with the scope worker', env: 'TOKEN' },
-    'served-model-name': { kind: 'text', value: 'NAME', help: "the model's name at the edge (the directory's name)", env: 'SERVED_MODEL_NAME' },
-    'max-concurrent-requests': { kind: 'integer', minimum: 1, help: `jobs at once (${DEFAULT_SLOTS})`, env: 'MAX_CONCURRENT_REQUESTS' },
-    'max-batch-prefill-tokens': { kind: 'integer', minimum: 1, help: 'tokens in one step (512)', env: 'MAX_BATCH_PREFILL_TOKENS' },
-    'max-batch-total-tokens': { kind: 'integer', minimum: 16, help: 'tokens that the key/value cache holds (from the slots and 1 GiB)', env: 'MAX_BATCH_TOTAL_TOKENS' },
-    'graceful-termination-timeout': { kind: 'integer', minimum: 0, help: `seconds to finish running jobs on SIGTERM (${DEFAULT_DRAIN_S})`, env: 'GRACEFUL_TERMINATION_TIMEOUT' },
+    'served-model-name': {
+      kind: 'text',
+      value: 'NAME',
+      help: "the model's name at the edge (the directory's name)",
+      env: 'SERVED_MODEL_NAME',
+    },
+    'max-concurrent-requests': {
+      kind: 'integer',
+      minimum: 1,
+      help: `jobs at once (${DEFAULT_SLOTS})`,
+      env: 'MAX_CONCURRENT_REQUESTS',
+    },
+    'max-batch-prefill-tokens': {
+      kind: 'integer',
+      minimum: 1,
+      help: 'tokens in one step (512)',
+      env: 'MAX_BATCH_PREFILL_TOKENS',
+    },
+    'max-batch-total-tokens': {
+      kind: 'integer',
+      minimum: 16,
+      help: 'tokens that the key/value cache holds (from the slots and 1 GiB)',
+      env: 'MAX_BATCH_TOTAL_TOKENS',
+    },
+    'graceful-termination-timeout': {
+      kind: 'integer',
+      minimum: 0,
+      help: `seconds to finish running jobs on SIGTERM (${DEFAULT_DRAIN_S})`,
+      env: 'GRACEFUL_TERMINATION_TIMEOUT',
+    },
   },
-  pending: [...PENDING_MODEL_FLAGS, 'max-input-tokens', 'max-total-tokens', 'max-waiting-tokens', 'hostname', 'port', 'api-key'],
+  pending: [
+    ...PENDING_MODEL_FLAGS,
+    'max-input-tokens',
+    'max-total-tokens',
+    'max-waiting-tokens',
+    'hostname',
+    'port',
+    'api-key',
+  ],
   examples: ['nibble serve --model-id models/demo/gptq-int4 --edge http://localhost:8787 --token nbl_…'],
   run,
 };
@@ -36,7 +69,8 @@ export const serve: Command = {
 async function run(options: Options): Promise<void> {
   const edge = options.text('edge');
   if (edge === null) throw usage('--edge is missing; serving without an edge is not supported yet');
-  if (!URL.canParse(edge) || !/^https?:$/.test(new URL(edge).protocol)) throw usage(`--edge is "${edge}"; an http(s) URL is needed`);
+  if (!URL.canParse(edge) || !/^https?:$/.test(new URL(edge).protocol))
+    throw usage(`--edge is "${edge}"; an http(s) URL is needed`);
   const token = options.required('token');
   const log = (line: string) => process.stderr.write(`${new Date().toISOString()} ${line}\n`);
 
@@ -48,9 +82,16 @@ async function run(options: Options): Promise<void> {
   const engine = new Engine(graph, tokenizer, template, {
     maxSequences: slots,
     maxBatchTokens: Math.max(slots, options.number('max-batch-prefill-tokens') ?? 512),
-    maxCachedTokens: options.number('max-batch-total-tokens') ?? Math.max(config.contextTokens, Math.min(slots * config.contextTokens, Math.floor(MAX_KV_BYTES / kvBytesPerToken))),
+    maxCachedTokens:
+      options.number('max-batch-total-tokens') ??
+      Math.max(
+        config.contextTokens,
+        Math.min(slots * config.contextTokens, Math.floor(MAX_KV_BYTES / kvBytesPerToken)),
+      ),
   });
-  log(`${card.id}: ${card.parameters} parameters, ${card.quantization ?? 'not quantized'}, on ${backend.name}; ${slots} slots`);
+  log(
+    `${card.id}: ${card.parameters} parameters, ${card.quantization ?? 'not quantized'}, on ${backend.name}; ${slots} slots`,
+  );
 
   const ended = Promise.withResolvers<void>();
   const link = new Link(

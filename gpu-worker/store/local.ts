@@ -26,12 +26,20 @@ export async function openLocalModel(path: string): Promise<LocalModel> {
   const openFile = async (name: string): Promise<ByteSource | null> => {
     const handle = await open(join(directory, name)).catch((error: NodeJS.ErrnoException) => {
       if (error.code === 'ENOENT') return null;
-      throw new NibbleError({ code: 'file_missing', file: join(path, name), reason: `cannot be opened: ${error.code}` });
+      throw new NibbleError({
+        code: 'file_missing',
+        file: join(path, name),
+        reason: `cannot be opened: ${error.code}`,
+      });
     });
     if (handle === null) return null;
     handles.push(handle);
     const { size } = await handle.stat();
-    return { name: join(found.isDirectory() ? path : dirname(path), name), size, read: (offset, length) => readFully(handle, offset, length) };
+    return {
+      name: join(found.isDirectory() ? path : dirname(path), name),
+      size,
+      read: (offset, length) => readFully(handle, offset, length),
+    };
   };
   const lone = found.isDirectory() ? null : await openFile(basename(full));
   return {

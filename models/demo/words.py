@@ -13,8 +13,9 @@ RARE_ANIMALS = (
     "seal walrus whale dolphin crab octopus snake gecko newt toad weasel chipmunk bat swan robin raven eagle hawk "
     "rooster horse sheep yak lemur sloth wombat dinosaur ghost troll elf fairy hippo rhino leopard cheetah jaguar "
     "lynx skunk ant spider beetle butterfly caterpillar worm cricket turkey peacock flamingo ostrich pelican stork "
-    "axolotl meerkat mongoose armadillo bison buffalo chicken calf cub fawn gorilla iguana jellyfish marmot shrew"
+    "axolotl meerkat mongoose armadillo bison buffalo chicken calf cub fawn gorilla iguana jellyfish marmot shrew child knight wizard pirate monster snowman"
 ).split()
+BOY_KINDS, GIRL_KINDS = ["boy", "prince", "king"], ["girl", "princess", "queen"]
 
 BOYS = (
     "Milo Max Oliver Leo Finn Toby Sam Ben Jack Theo Oscar Felix Hugo Otto Gus Archie Charlie Henry Bruno Rufus Barney "
@@ -36,18 +37,23 @@ GIRLS = (
     "Tina Trixie Una Vera Violet Wanda Wendy Willa Winnie Yara Zara Zelda Zoë Chloé Inés Renée Anaïs"
 ).split()
 
+OWN_BOYS = "Ben Tom Max Leo Sam Finn Oscar Hugo Gus Theo".split()
+OWN_GIRLS = "Lily Rosie Ella Nora Ruby Daisy Mia Ada Hazel Clara".split()
+OWN_ANIMALS = "rabbit bear mouse owl squirrel hedgehog frog turtle duck cat badger otter deer crow".split()
+
 ONSETS = "b c d f g h j k l m n p r s t v w z br cr dr fl fr gl gr kl pl pr sh sk sl sn st th tr ch qu tw wh x y".split()
 VOWELS = "a e i o u a e i o u ee oo ai ea ou y".split()
 CODAS = ["", "", "", "", "n", "r", "l", "m", "s", "t", "x", "k", "ck", "ff", "nd", "rt", "b", "p", "g", "sh", "zz"]
-BOY_ENDS = "o us in er ix y en or am ik on ert ump ot ak im".split()
-GIRL_ENDS = "a ie ella ina ia elle ette ara issa ana ora ita".split()
+BOY_ENDS = "o o o us in er ix y en or am ik on ot ak im".split()
+GIRL_ENDS = "a a a ie ie ella ina ia elle ara ora ita".split()
 ACCENTS = {"a": "á", "e": "é", "i": "ï", "o": "ö", "u": "ü"}
-TITLES = ["Mr.", "Captain", "Little", "Old", "Doctor", "Sir", "Mrs.", "Lady", "Miss"]
+BOY_TITLES = ["Mr.", "Captain", "Sir", "Doctor", "King"]
+GIRL_TITLES = ["Mrs.", "Miss", "Lady", "Doctor", "Queen"]
 
 PLACES = [
-    "a quiet forest", "a green valley", "a small village", "a sunny meadow", "an old oak tree", "a cozy burrow",
-    "a tiny house by the river", "a little red barn", "the hills near the sea", "a garden full of flowers",
-    "a cottage at the edge of the woods", "a snowy mountain", "a big farm", "the tall grass by the lake",
+    "in a quiet forest", "in a green valley", "in a small village", "in a sunny meadow", "under an old oak tree",
+    "in a cozy burrow", "in a tiny house by the river", "in a little red barn", "in the hills near the sea",
+    "in a garden full of flowers", "at the edge of the woods", "on a snowy mountain", "on a big farm", "by a blue lake",
 ]
 WEATHER = ["sunny", "rainy", "windy", "cold", "warm", "foggy", "bright", "snowy", "quiet", "cloudy"]
 TRAITS = ["little", "small", "young", "kind", "brave", "curious", "shy", "clever", "cheerful", "sleepy", "gentle"]
@@ -61,12 +67,22 @@ def article(noun: str) -> str:
     return f"{'an' if vowel else 'a'} {noun}"
 
 
+def syllables(rng: Random, count: int) -> str:
+    return "".join(rng.choice(ONSETS) + rng.choice(VOWELS) + rng.choice(CODAS) for _ in range(count))
+
+
 def made_up_name(rng: Random) -> tuple[str, bool]:
     """A name that is in no list, and whether it is a "she": the ending tells. So the model must copy, not recall."""
     she = rng.random() < 0.5
-    stem = "".join(rng.choice(ONSETS) + rng.choice(VOWELS) + rng.choice(CODAS) for _ in range(rng.choice((1, 1, 2))))
+    kind = rng.random()
+    if kind < 0.6:
+        stem = syllables(rng, rng.choice((1, 1, 1, 1, 2)))
+    elif kind < 0.85:  # two halves of known names
+        stem = rng.choice(BOYS + GIRLS)[: rng.choice((2, 3, 4))] + rng.choice(BOYS + GIRLS)[-rng.choice((2, 3)) :]
+    else:
+        stem = "".join(rng.choice("abcdefghijklmnopqrstuvwxyz") for _ in range(rng.choice((2, 3, 4))))
     joint = "" if stem[-1] not in "aeiouy" else rng.choice("lnrmtvdkb")
-    name = stem + joint + rng.choice(GIRL_ENDS if she else BOY_ENDS)
+    name = stem + ("" if kind >= 0.6 and not she and rng.random() < 0.6 else joint + rng.choice(GIRL_ENDS if she else BOY_ENDS))
     if rng.random() < 0.06:
         vowel = rng.choice([letter for letter in name if letter in ACCENTS] or ["a"])
         name = name.replace(vowel, ACCENTS.get(vowel, vowel), 1)
@@ -74,18 +90,32 @@ def made_up_name(rng: Random) -> tuple[str, bool]:
 
 
 def any_name(rng: Random) -> tuple[str, bool]:
-    """A name and whether it is a "she"."""
+    """A name that somebody asks for, and whether it is a "she"."""
     kind = rng.random()
-    if kind < 0.42:
+    if kind < 0.5:
         name, she = made_up_name(rng)
     else:
         she = rng.random() < 0.5
         name = rng.choice(GIRLS if she else BOYS)
     if rng.random() < 0.03:
-        title = rng.choice(TITLES[:6] if not she else TITLES[2:5] + TITLES[6:])
-        name = f"{title} {name}"
+        name = f"{rng.choice(GIRL_TITLES if she else BOY_TITLES)} {name}"
     return name, she
 
 
+def first_more(rng: Random, choices: list[str]) -> str:
+    """The first choices more often (weights 1, 1/2, 1/3 ...): then greedy decoding has a clear favourite."""
+    return rng.choices(choices, [1 / rank for rank in range(1, len(choices) + 1)])[0]
+
+
+def own_name(rng: Random) -> tuple[str, bool]:
+    """A name that the story picks itself."""
+    she = rng.random() < 0.55
+    return first_more(rng, OWN_GIRLS if she else OWN_BOYS), she
+
+
 def any_animal(rng: Random) -> str:
-    return rng.choice(ANIMALS) if rng.random() < 0.72 else rng.choice(RARE_ANIMALS)
+    """An animal that somebody asks for; now and then a word that is no animal at all."""
+    kind = rng.random()
+    if kind < 0.05:
+        return syllables(rng, rng.choice((1, 2, 2)))
+    return rng.choice(ANIMALS) if kind < 0.70 else rng.choice(RARE_ANIMALS)

@@ -23,14 +23,31 @@ describe('what is wrong with a request gets its own code', () => {
   });
 
   test('a worker’s token may not ask, a client’s key may not link', async () => {
-    expect((await edge.post('/v1/chat/completions', chat, { headers: edge.headers(edge.workerToken) })).status).toBe(403);
-    expect((await fetch(`${edge.url}/link?model=${edge.models[0]}&shard=0`, { headers: edge.headers() })).status).toBe(403);
+    expect((await edge.post('/v1/chat/completions', chat, { headers: edge.headers(edge.workerToken) })).status).toBe(
+      403,
+    );
+    expect((await fetch(`${edge.url}/link?model=${edge.models[0]}&shard=0`, { headers: edge.headers() })).status).toBe(
+      403,
+    );
   });
 
-  test.each(['/v1/chat/completions', '/v1/completions', '/generate', '/generate_stream'])('%s: malformed JSON is 400, an oversized body 413', async (path) => {
-    expect((await fetch(`${edge.url}${path}`, { method: 'POST', headers: edge.headers(), body: '{"messages": [' })).status).toBe(400);
-    expect((await fetch(`${edge.url}${path}`, { method: 'POST', headers: edge.headers(), body: `"${'x'.repeat(3_000_000)}"` })).status).toBe(413);
-  });
+  test.each(['/v1/chat/completions', '/v1/completions', '/generate', '/generate_stream'])(
+    '%s: malformed JSON is 400, an oversized body 413',
+    async (path) => {
+      expect(
+        (await fetch(`${edge.url}${path}`, { method: 'POST', headers: edge.headers(), body: '{"messages": [' })).status,
+      ).toBe(400);
+      expect(
+        (
+          await fetch(`${edge.url}${path}`, {
+            method: 'POST',
+            headers: edge.headers(),
+            body: `"${'x'.repeat(3_000_000)}"`,
+          })
+        ).status,
+      ).toBe(413);
+    },
+  );
 
   test('an unknown model and an unknown route are 404', async () => {
     expect((await edge.post('/v1/chat/completions', { ...chat, model: 'nobody/nothing' })).status).toBe(404);
@@ -55,7 +72,14 @@ describe('a worker killed in mid-stream', () => {
   });
 
   test('ends the stream with an error event, bills what was accepted, and the next request works', async () => {
-    const response = await edge.post('/v1/completions', { model: 'slow-demo', prompt: 'Once upon a time', max_tokens: 400, temperature: 0, ignore_eos: true, stream: true });
+    const response = await edge.post('/v1/completions', {
+      model: 'slow-demo',
+      prompt: 'Once upon a time',
+      max_tokens: 400,
+      temperature: 0,
+      ignore_eos: true,
+      stream: true,
+    });
     expect(response.status).toBe(200);
     const events: string[] = [];
     for await (const data of sseData(response)) {
@@ -74,7 +98,12 @@ describe('a worker killed in mid-stream', () => {
 
     const next = await edge.addWorker(['--model-id', DEMO, '--served-model-name', 'slow-demo']);
     try {
-      const answer = await edge.post('/v1/completions', { model: 'slow-demo', prompt: 'Once upon a time', max_tokens: 20, temperature: 0 });
+      const answer = await edge.post('/v1/completions', {
+        model: 'slow-demo',
+        prompt: 'Once upon a time',
+        max_tokens: 20,
+        temperature: 0,
+      });
       expect(answer.status).toBe(200);
       expect((await answer.json()).usage.completion_tokens).toBe(20);
     } finally {
@@ -83,8 +112,22 @@ describe('a worker killed in mid-stream', () => {
   });
 
   test('SIGTERM drains: the stream that runs ends whole', async () => {
-    const worker = await edge.addWorker(['--model-id', DEMO, '--served-model-name', 'draining-demo', '--backend', 'reference']);
-    const response = await edge.post('/v1/completions', { model: 'draining-demo', prompt: 'Once upon a time', max_tokens: 60, temperature: 0, ignore_eos: true, stream: true });
+    const worker = await edge.addWorker([
+      '--model-id',
+      DEMO,
+      '--served-model-name',
+      'draining-demo',
+      '--backend',
+      'reference',
+    ]);
+    const response = await edge.post('/v1/completions', {
+      model: 'draining-demo',
+      prompt: 'Once upon a time',
+      max_tokens: 60,
+      temperature: 0,
+      ignore_eos: true,
+      stream: true,
+    });
     const events: string[] = [];
     let ended: Promise<number | null> | null = null;
     for await (const data of sseData(response)) {
@@ -96,4 +139,3 @@ describe('a worker killed in mid-stream', () => {
     expect((await edge.usageOf(response.headers.get('x-request-id')!)).completion_tokens).toBe(60);
   });
 });
-

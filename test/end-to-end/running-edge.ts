@@ -30,7 +30,11 @@ export class RunningEdge {
   readonly #process: Spawned;
   readonly #state: string;
 
-  private constructor(process: Spawned, state: string, ready: Pick<RunningEdge, 'url' | 'apiKey' | 'adminKey' | 'workerToken' | 'models'>) {
+  private constructor(
+    process: Spawned,
+    state: string,
+    ready: Pick<RunningEdge, 'url' | 'apiKey' | 'adminKey' | 'workerToken' | 'models'>,
+  ) {
     this.#process = process;
     this.#state = state;
     this.url = ready.url;
@@ -66,7 +70,12 @@ export class RunningEdge {
   }
 
   post(path: string, body: unknown, init: RequestInit = {}): Promise<Response> {
-    return fetch(`${this.url}${path}`, { method: 'POST', headers: this.headers(), body: JSON.stringify(body), ...init });
+    return fetch(`${this.url}${path}`, {
+      method: 'POST',
+      headers: this.headers(),
+      body: JSON.stringify(body),
+      ...init,
+    });
   }
 
   /** The request's ledger row, waiting for its settlement at most 2 s. */
@@ -83,7 +92,15 @@ export class RunningEdge {
 
   /** Another worker for this edge, without the launcher before it, so that a signal hits the worker itself. Resolves when it is linked. */
   async addWorker(args: readonly string[]): Promise<Spawned> {
-    const worker = new Spawned(process.execPath, [CLI, 'serve', '--edge', this.url, '--token', this.workerToken, ...args]);
+    const worker = new Spawned(process.execPath, [
+      CLI,
+      'serve',
+      '--edge',
+      this.url,
+      '--token',
+      this.workerToken,
+      ...args,
+    ]);
     await worker.printed(/linked to/, START_MS);
     return worker;
   }
@@ -128,7 +145,9 @@ export class Spawned {
 }
 
 /** A `nibble` command that ends by itself. */
-export async function nibble(args: readonly string[]): Promise<{ code: number | null; stdout: string; stderr: string }> {
+export async function nibble(
+  args: readonly string[],
+): Promise<{ code: number | null; stdout: string; stderr: string }> {
   const child = spawn(NIBBLE, args, { stdio: ['ignore', 'pipe', 'pipe'] });
   const read = async (stream: NodeJS.ReadableStream) => {
     let text = '';

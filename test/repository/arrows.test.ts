@@ -25,13 +25,20 @@ describe('import arrows', () => {
   });
 
   test('what is allowed passes', () => {
-    expect(forbiddenImports([sourceFile('core/protocol.ts', "import { z } from 'zod';\nimport type { Failure } from './errors.ts';")])).toEqual([]);
+    expect(
+      forbiddenImports([
+        sourceFile('core/protocol.ts', "import { z } from 'zod';\nimport type { Failure } from './errors.ts';"),
+      ]),
+    ).toEqual([]);
   });
 });
 
 describe('unused code', () => {
   test('an export that nothing mentions is found', () => {
-    const [dead, live] = [sourceFile('core/a.ts', 'export function alone(): void {}'), sourceFile('core/b.ts', 'const other = 1;')];
+    const [dead, live] = [
+      sourceFile('core/a.ts', 'export function alone(): void {}'),
+      sourceFile('core/b.ts', 'const other = 1;'),
+    ];
     expect(unusedExports([dead, live])).toEqual(['core/a.ts exports alone, which nothing uses']);
   });
 });

@@ -1,6 +1,5 @@
 import { describe, expect, test } from 'vitest';
-import { logprobOf, sample } from '../../../core/engine/sampler.ts';
-import type { Sampling } from '../../../core/protocol.ts';
+import { logprobOf, resolveSampling, type Sampling, sample } from '../../../core/engine/sampler.ts';
 
 const greedy: Sampling = { temperature: 0, topK: 0, topP: 1, seed: 0 };
 const logits = Float32Array.from([1, 3, 2, 3, -1]);
@@ -17,6 +16,12 @@ function softmax(row: readonly number[], temperature: number): number[] {
   const total = weights.reduce((a, b) => a + b, 0);
   return weights.map((weight) => weight / total);
 }
+
+test('what a job leaves open the model decides, what it says wins', () => {
+  const model = { temperature: 0.6, topK: 40, topP: 0.9 };
+  expect(resolveSampling({ temperature: null, topK: null, topP: null, seed: 3 }, model)).toEqual({ ...model, seed: 3 });
+  expect(resolveSampling({ temperature: 0, topK: 0, topP: 1, seed: 3 }, model)).toEqual({ ...greedy, seed: 3 });
+});
 
 describe('sample', () => {
   test('greedy takes the highest logit, the lowest id among equals', () => {
@@ -40,14 +45,38 @@ describe('sample', () => {
   test('top-k keeps the k likeliest, lower ids first among equals', () => {
     const counts = frequencies(logits, { ...greedy, temperature: 1, topK: 1 });
     expect(counts).toEqual([0, 1, 0, 0, 0]);
-    expect(frequencies(logits, { ...greedy, temperature: 1, topK: 2 }).map((f) => f > 0)).toEqual([false, true, false, true, false]);
+    expect(frequencies(logits, { ...greedy, temperature: 1, topK: 2 }).map((f) => f > 0)).toEqual([
+      false,
+      true,
+      false,
+      true,
+      false,
+    ]);
   });
 
   test('top-p keeps the smallest set that reaches p', () => {
     // Probabilities: 0.397, 0.397, 0.146, 0.054, 0.007.
-    expect(frequencies(logits, { ...greedy, temperature: 1, topP: 0.3 }).map((f) => f > 0)).toEqual([false, true, false, false, false]);
-    expect(frequencies(logits, { ...greedy, temperature: 1, topP: 0.5 }).map((f) => f > 0)).toEqual([false, true, false, true, false]);
-    expect(frequencies(logits, { ...greedy, temperature: 1, topP: 0.93 }).map((f) => f > 0)).toEqual([false, true, true, true, false]);
+    expect(frequencies(logits, { ...greedy, temperature: 1, topP: 0.3 }).map((f) => f > 0)).toEqual([
+      false,
+      true,
+      false,
+      false,
+      false,
+    ]);
+    expect(frequencies(logits, { ...greedy, temperature: 1, topP: 0.5 }).map((f) => f > 0)).toEqual([
+      false,
+      true,
+      false,
+      true,
+      false,
+    ]);
+    expect(frequencies(logits, { ...greedy, temperature: 1, topP: 0.93 }).map((f) => f > 0)).toEqual([
+      false,
+      true,
+      true,
+      true,
+      false,
+    ]);
   });
 
   test('the few of many are the same as after a whole sort', () => {
@@ -64,8 +93,12 @@ describe('sample', () => {
   });
 
   test('a logit that is not a number is a named failure, not a token', () => {
-    expect(() => sample(Float32Array.from([0, Number.NaN]), greedy, 0, 0)).toThrow('the logit of token 1 is not a number');
-    expect(() => sample(Float32Array.from([-Infinity, -Infinity]), greedy, 0, 0)).toThrow('the highest logit is -Infinity');
+    expect(() => sample(Float32Array.from([0, Number.NaN]), greedy, 0, 0)).toThrow(
+      'the logit of token 1 is not a number',
+    );
+    expect(() => sample(Float32Array.from([-Infinity, -Infinity]), greedy, 0, 0)).toThrow(
+      'the highest logit is -Infinity',
+    );
   });
 
   test('minus infinity masks a token', () => {

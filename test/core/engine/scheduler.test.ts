@@ -8,7 +8,13 @@ const PAGE_TOKENS = 4;
 
 function sequence(promptTokens: number): Sequence {
   // The scheduler reads token counts and pages only.
-  return { ids: new Array<number>(promptTokens).fill(0), promptTokens, maxNewTokens: 100, numCachedTokens: 0, pageIds: [] } as unknown as Sequence;
+  return {
+    ids: new Array<number>(promptTokens).fill(0),
+    promptTokens,
+    maxNewTokens: 100,
+    numCachedTokens: 0,
+    pageIds: [],
+  } as unknown as Sequence;
 }
 
 /** One engine step: every chunk is computed; sequences that reach their end get a token. */
@@ -49,7 +55,10 @@ describe('Scheduler', () => {
     expect(run(scheduler).map(({ count }) => count)).toEqual([3]);
     scheduler.add(second);
     const mixed = run(scheduler);
-    expect(mixed.map(({ sequence, count }) => [sequence === first, count])).toEqual([[true, 1], [false, 7]]);
+    expect(mixed.map(({ sequence, count }) => [sequence === first, count])).toEqual([
+      [true, 1],
+      [false, 7],
+    ]);
   });
 
   test('a long prompt is cut into chunks under the budget', () => {

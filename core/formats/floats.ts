@@ -1,0 +1,19 @@
+/** Floats: a checkpoint's little-endian float tensors as f32. */
+import { bf16ToF32Array, f16ToF32Array } from './half.ts';
+
+export type FloatDtype = 'f32' | 'f16' | 'bf16';
+
+/** A copy; exact, because every f16 and bf16 is an f32. `bytes` may start anywhere in its buffer. */
+export function floatsOf(bytes: Uint8Array, dtype: FloatDtype): Float32Array {
+  const { buffer } = bytes.slice(); // typed arrays need an aligned start
+  switch (dtype) {
+    case 'f32':
+      return new Float32Array(buffer);
+    case 'f16':
+      return f16ToF32Array(new Uint16Array(buffer));
+    case 'bf16':
+      return bf16ToF32Array(new Uint16Array(buffer));
+    default:
+      return dtype satisfies never;
+  }
+}

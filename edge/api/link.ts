@@ -1,0 +1,64 @@
+/** Link: where workers dial in. GET /link?model=M&shard=0, upgraded to a WebSocket that speaks core/protocol.ts. */
+import type { Context } from 'hono';
+import { Hono } from 'hono';
+import { describe, type Failure, failureOf, toHttp } from '../../core/errors.ts';
+import { errorBody } from './refusal.ts';
+import type { Outcome } from './service.ts';
+
+/** Shards of a model's queue; workers connect to each. */
+const NUM_SHARDS = 1;
+/** For clients that cannot set a header on a WebSocket: the token as a subprotocol, `nibble.<token>`. */
+const SUBPROTOCOL = /^nibble\.([0-9A-Za-z_]+)$/;
+/** The same bound as in core/protocol.ts. */
+const MAX_MODEL_CHARS = 200;
+
+export interface LinkRequest {
+  token: string;
+  model: string;
+  shard: number;
+}
+
+export interface LinkService {
+  /** The upgraded response of the model's queue, or why this token may not serve this model. */
+  connect(request: LinkRequest): Promise<Outcome<Response>>;
+}
+
+/** An app of its own: an upgraded response takes no headers from middleware. */
+export function linkRoute(resolve: (c: Context) => LinkService): Hono {
+  const app = new Hono();
+  app.onError((error, c) => refuse(c, failureOf(error)));
+  app.get('/link', async (c) => {
+    const offered =
+      c.req
+        .header('sec-websocket-protocol')
+        ?.split(',')
+        .map((name) => name.trim()) ?? [];
+    const subprotocol = offered.find((name) => SUBPROTOCOL.test(name));
+    const token =
+      /^Bearer +(\S+) *$/i.exec(c.req.header('authorization') ?? '')?.[1] ??
+      (subprotocol === undefined ? undefined : SUBPROTOCOL.exec(subprotocol)![1]);
+    if (token === undefined) return refuse(c, { code: 'invalid_key' });
+    if (c.req.header('upgrade')?.toLowerCase() !== 'websocket')
+      return refuse(c, invalid(null, 'This route takes WebSocket upgrades only.'));
+    const model = c.req.query('model') ?? '';
+    if (model === '' || model.length > MAX_MODEL_CHARS)
+      return refuse(c, invalid('model', `model must have 1 to ${MAX_MODEL_CHARS} characters.`));
+    const shard = Number(c.req.query('shard') ?? '0');
+    if (!Number.isInteger(shard) || shard < 0 || shard >= NUM_SHARDS) return refuse(c, { code: 'route_not_found' });
+    const connected = await resolve(c).connect({ token, model, shard });
+    if (!connected.ok) return refuse(c, connected.failure);
+    if (subprotocol === undefined) return connected.value;
+    const { webSocket } = connected.value;
+    return new Response(null, { status: 101, webSocket, headers: { 'sec-websocket-protocol': subprotocol } });
+  });
+  return app;
+}
+
+function invalid(param: string | null, reason: string): Failure {
+  return { code: 'invalid_request', param, reason };
+}
+
+function refuse(c: Context, failure: Failure): Response {
+  if (toHttp(failure).status >= 500) console.error(`${failure.code}: ${describe(failure)}`);
+  return c.json(errorBody(failure), toHttp(failure).status);
+}

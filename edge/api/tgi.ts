@@ -1,0 +1,162 @@
+/** TGI: POST /generate, /generate_stream and /, as Text Generation Inference has them. */
+import { OpenAPIHono, z } from '@hono/zod-openapi';
+import { failureOf } from '../../core/errors.ts';
+import { EVENT_STREAM_HEADERS, eventStream } from './event-stream.ts';
+import { JobReader, LEASE_WAIT_MS } from './job-reader.ts';
+import { json, jsonOrEvents, security } from './openapi.ts';
+import { logInternal } from './refusal.ts';
+import {
+  type ApiContext,
+  type ApiEnv,
+  authenticated,
+  modelOf,
+  type Resolve,
+  readJson,
+  schemaFailure,
+  submit,
+} from './request.ts';
+import type { JobRequest, Outcome } from './service.ts';
+import { computeHeaders, generateHeaders, generateResponse, type TgiAsked } from './tgi-answer.ts';
+import { INCOMPLETE, refuseTgi } from './tgi-refusal.ts';
+import { brokenRule, type Reply, tgiJob } from './tgi-request.ts';
+import { GenerateRequest, GenerateResponse, TgiError } from './tgi-schema.ts';
+import { tgiEncoder } from './tgi-stream.ts';
+
+type Route = '/generate' | '/generate_stream' | '/';
+interface Asked extends TgiAsked {
+  inputs: string;
+  reply: Reply;
+  job: JobRequest;
+}
+
+export function tgiRoutes(resolve: Resolve): OpenAPIHono<ApiEnv> {
+  const app = new OpenAPIHono<ApiEnv>();
+  app.onError((error, c) => refuseTgi(c, failureOf(error)));
+  const keyed = authenticated(resolve, refuseTgi);
+  for (const route of ['/generate', '/generate_stream', '/'] as const) {
+    describeRoute(app, route);
+    app.post(route, keyed, (c) => generate(c, route));
+  }
+  // TGI's health, for clients that ask the root.
+  app.get('/', (c) => c.body(null, 200));
+  return app;
+}
+
+async function generate(c: ApiContext, route: Route): Promise<Response> {
+  const receivedMs = Date.now();
+  const body = await readJson(c.req.raw);
+  if (!body.ok) return refuseTgi(c, body.failure);
+  const asked = await read(c, body.value, route);
+  if (!asked.ok) return refuseTgi(c, asked.failure);
+  const submitted = await submit(c, asked.value.job);
+  if (!submitted.ok) return refuseTgi(c, submitted.failure);
+  const job = new JobReader(submitted.value.events);
+  return asked.value.reply === 'stream'
+    ? stream(c, job, asked.value)
+    : whole(c, job, asked.value, route, { receivedMs, queuedMs: Date.now() });
+}
+
+/** Checks the body; failures come with TGI's statuses before any event, so that a client sees 422 also on a stream. */
+async function read(c: ApiContext, json: unknown, route: Route): Promise<Outcome<Asked>> {
+  const invalid = (reason: string, param: string | null = null) =>
+    ({ ok: false, failure: { code: 'invalid_request', param, reason } }) as const;
+  const parsed = GenerateRequest.safeParse(json);
+  if (!parsed.success) return { ok: false, failure: schemaFailure(parsed.error) };
+  const body = parsed.data;
+  const parameters = body.parameters ?? {};
+  if (route === '/generate' && body.stream)
+    return invalid('`stream` is for POST / only; use /generate_stream', 'stream');
+  const reply = route === '/generate_stream' || body.stream ? 'stream' : 'whole';
+  let maxInputTokens = Number.POSITIVE_INFINITY;
+  if (parameters.truncate != null) {
+    const limit = await maxInputTokensOf(c, modelOf(body.model));
+    if (!limit.ok) return limit;
+    maxInputTokens = limit.value;
+  }
+  const rule = brokenRule(body.inputs, parameters, reply, maxInputTokens);
+  if (rule !== null) return invalid(rule);
+  const { job, sampled } = tgiJob(body);
+  const fullText = parameters.return_full_text ?? route === '/';
+  return {
+    ok: true,
+    value: {
+      job,
+      reply,
+      inputs: body.inputs,
+      prefix: fullText ? body.inputs : '',
+      details: parameters.details === true || parameters.decoder_input_details === true,
+      topTokens: job.topLogprobs > 0,
+      seed: sampled ? job.sampling.seed : null,
+    },
+  };
+}
+
+/** TGI's default --max-input-tokens: one less than the context. */
+async function maxInputTokensOf(c: ApiContext, model: string | null): Promise<Outcome<number>> {
+  const cards = await c.var.service.models(c.var.caller);
+  if (!cards.ok) return cards;
+  const card = model === null ? cards.value[0] : cards.value.find(({ id }) => id === model);
+  return card === undefined
+    ? { ok: false, failure: { code: 'model_not_found', model: model ?? 'default' } }
+    : { ok: true, value: card.contextTokens - 1 };
+}
+
+async function whole(
+  c: ApiContext,
+  job: JobReader,
+  asked: Asked,
+  route: Route,
+  times: { receivedMs: number; queuedMs: number },
+): Promise<Response> {
+  const { end, tokens, text, startedMs } = await job.collect();
+  if (end.type === 'failed') return refuseTgi(c, end.failure);
+  if (end.type === 'cut') {
+    logInternal(c.var.requestId, { code: 'internal', reason: end.reason });
+    return c.json(INCOMPLETE, 500);
+  }
+  const finishedMs = Date.now();
+  generateHeaders(c, asked.inputs, end, { ...times, startedMs: startedMs ?? finishedMs, finishedMs });
+  const answer = generateResponse(asked, text, tokens, end);
+  return c.json(route === '/' ? [answer] : answer);
+}
+
+async function stream(c: ApiContext, job: JobReader, asked: Asked): Promise<Response> {
+  const first = await job.first(LEASE_WAIT_MS);
+  const { requestId } = c.var;
+  const logReason = (reason: string) => logInternal(requestId, { code: 'internal', reason });
+  if (first?.type === 'failed') return refuseTgi(c, first.failure);
+  if (first?.type === 'cut') {
+    logReason(first.reason);
+    return c.json(INCOMPLETE, 500);
+  }
+  const backend = first?.type === 'started' ? first.backend : null;
+  computeHeaders(c, asked.inputs, backend);
+  if (backend !== null) c.header('x-nibble-backend', backend);
+  return c.body(eventStream(job, first, tgiEncoder(asked, requestId), logReason), 200, EVENT_STREAM_HEADERS);
+}
+
+function describeRoute(app: OpenAPIHono<ApiEnv>, route: Route): void {
+  const about = {
+    '/generate': { summary: 'Continue a text', ok: json('The text', GenerateResponse) },
+    '/generate_stream': {
+      summary: 'Continue a text, as server-sent events',
+      ok: { description: 'Server-sent events', content: { 'text/event-stream': { schema: z.string() } } },
+    },
+    '/': { summary: 'Continue a text, whole or streamed', ok: jsonOrEvents('The text', z.array(GenerateResponse)) },
+  }[route];
+  app.openAPIRegistry.registerPath({
+    method: 'post',
+    path: route,
+    summary: about.summary,
+    tags: ['Text Generation Inference'],
+    security,
+    request: { body: { required: true, content: { 'application/json': { schema: GenerateRequest } } } },
+    responses: {
+      200: about.ok,
+      401: json('The key is wrong or missing', TgiError),
+      422: json('A parameter is wrong or not supported yet', TgiError),
+      424: json('The generation failed', TgiError),
+      429: json('A limit is reached or the queue is full', TgiError),
+    },
+  });
+}

@@ -1,0 +1,50 @@
+/** Env: the Worker's bindings, and the settings read from its variables, checked. */
+import { NibbleError } from '../core/errors.ts';
+import type { CatalogObject } from './catalog/object.ts';
+import type { AccountObject } from './ledger/object.ts';
+import type { Tariff } from './ledger/price.ts';
+import { MAX_PRICE_MICRO_USD_PER_MTOK } from './ledger/price.ts';
+import type { QueueObject } from './queue/object.ts';
+
+export interface Env {
+  ACCOUNT: DurableObjectNamespace<AccountObject>;
+  QUEUE: DurableObjectNamespace<QueueObject>;
+  CATALOG: DurableObjectNamespace<CatalogObject>;
+  /** Secret. JSON, version → 64 hex digits; two versions while rotating. */
+  KEY_SECRETS?: string;
+  /** Secret. The root credential of /admin/*. */
+  ADMIN_KEY?: string;
+  DEFAULT_MODEL?: string;
+  /** Integers; text when they come from a command line. */
+  DEFAULT_PROMPT_MICRO_USD_PER_MTOK: number | string;
+  DEFAULT_COMPLETION_MICRO_USD_PER_MTOK: number | string;
+  QUEUE_TIMEOUT_MS: number | string;
+  QUEUE_DEPTH: number | string;
+}
+
+export function queueTimeoutMs(env: Env): number {
+  return integer('QUEUE_TIMEOUT_MS', env.QUEUE_TIMEOUT_MS, 1, 3_600_000);
+}
+
+export function queueDepth(env: Env): number {
+  return integer('QUEUE_DEPTH', env.QUEUE_DEPTH, 0, 100_000);
+}
+
+/** The price of models that have none of their own. */
+export function defaultTariff(env: Env): Tariff {
+  const price = (name: 'DEFAULT_PROMPT_MICRO_USD_PER_MTOK' | 'DEFAULT_COMPLETION_MICRO_USD_PER_MTOK') =>
+    integer(name, env[name], 0, MAX_PRICE_MICRO_USD_PER_MTOK);
+  return {
+    promptMicroUsdPerMtok: price('DEFAULT_PROMPT_MICRO_USD_PER_MTOK'),
+    completionMicroUsdPerMtok: price('DEFAULT_COMPLETION_MICRO_USD_PER_MTOK'),
+  };
+}
+
+function integer(name: string, value: unknown, least: number, most: number): number {
+  const number = typeof value === 'string' && /^\d+$/.test(value) ? Number(value) : value;
+  if (typeof number === 'number' && Number.isInteger(number) && number >= least && number <= most) return number;
+  throw new NibbleError({
+    code: 'not_configured',
+    reason: `the variable ${name} must be an integer from ${least} to ${most}, not ${JSON.stringify(value)}`,
+  });
+}

@@ -1,0 +1,55 @@
+/** Edge: the Worker's entry. Client and admin surfaces, the workers' link, and the Durable Object classes. */
+import { EdgeAdmin } from './admin-service.ts';
+import { adminRoutes } from './api/admin.ts';
+import { createApi } from './api/app.ts';
+import { linkRoute } from './api/link.ts';
+import { KeyRing } from './auth.ts';
+import { CardCache } from './catalog/cache.ts';
+import { EdgeService } from './edge-service.ts';
+import type { Env } from './env.ts';
+import { EdgeLink } from './link-service.ts';
+
+export { CatalogObject } from './catalog/object.ts';
+export { AccountObject } from './ledger/object.ts';
+export { QueueObject } from './queue/object.ts';
+
+/** What an isolate keeps between requests: imported signing keys and the cards of a moment. Made again when the bindings change. */
+class Edge {
+  readonly service: EdgeService;
+  readonly admin: EdgeAdmin;
+  readonly link: EdgeLink;
+
+  constructor(env: Env) {
+    const keys = new KeyRing(env.KEY_SECRETS);
+    const cards = new CardCache(env);
+    this.service = new EdgeService(env, keys, cards);
+    this.admin = new EdgeAdmin(env, keys, cards);
+    this.link = new EdgeLink(env, keys);
+  }
+}
+
+const edges = new WeakMap<object, Edge>();
+
+/** Throws `not_configured` when a secret is missing: the request that needs it answers 503, and /health still works. */
+function edgeOf(env: object): Edge {
+  let edge = edges.get(env);
+  if (edge === undefined) {
+    edge = new Edge(env as Env);
+    edges.set(env, edge);
+  }
+  return edge;
+}
+
+const api = createApi((c) => edgeOf(c.env).service);
+api.route(
+  '/',
+  adminRoutes((c) => edgeOf(c.env).admin),
+);
+const link = linkRoute((c) => edgeOf(c.env).link);
+
+export default {
+  // An upgraded response must not pass the API's middleware, which sets headers on it.
+  fetch(request, env, ctx) {
+    return (new URL(request.url).pathname === '/link' ? link : api).fetch(request, env, ctx);
+  },
+} satisfies ExportedHandler<Env>;

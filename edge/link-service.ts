@@ -1,0 +1,29 @@
+/** Link service: lets a worker's socket through to its queue object, after its token was checked. */
+import type { LinkRequest, LinkService } from './api/link.ts';
+import type { Outcome } from './api/service.ts';
+import type { KeyRing } from './auth.ts';
+import type { Env } from './env.ts';
+import { queueName } from './queue/object.ts';
+
+export class EdgeLink implements LinkService {
+  readonly #env: Env;
+  readonly #keys: KeyRing;
+
+  constructor(env: Env, keys: KeyRing) {
+    this.#env = env;
+    this.#keys = keys;
+  }
+
+  async connect({ token, model, shard }: LinkRequest): Promise<Outcome<Response>> {
+    const caller = await this.#keys.verify(token);
+    if (caller === null) return { ok: false, failure: { code: 'invalid_key' } };
+    const account = this.#env.ACCOUNT.getByName(caller.accountId);
+    const authorized = await account.authorize(caller.keyId, caller.secretHash, 'worker');
+    if (!authorized.ok) return authorized;
+    const { models } = authorized.value;
+    if (models !== null && !models.includes(model)) return { ok: false, failure: { code: 'model_forbidden', model } };
+    const url = `https://queue/link?model=${encodeURIComponent(model)}`;
+    const queue = this.#env.QUEUE.getByName(queueName(model, shard));
+    return { ok: true, value: await queue.fetch(url, { headers: { upgrade: 'websocket' } }) };
+  }
+}

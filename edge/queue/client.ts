@@ -1,0 +1,102 @@
+/** Queue client: a job's events as the edge reads them from its queue object, over one stream or several. */
+import type { Failure } from '../../core/errors.ts';
+import type { Job } from '../../core/protocol.ts';
+import type { JobEvent, Outcome } from '../api/service.ts';
+import type { Env } from '../env.ts';
+import type { Grant } from '../ledger/grant.ts';
+import type { Submit } from './object.ts';
+
+/** How often a reader that lost the queue object comes back before it gives up. */
+const MAX_ATTACHMENTS = 3;
+
+type Queue = ReturnType<Env['QUEUE']['getByName']>;
+type Bytes = ReadableStreamDefaultReader<Uint8Array>;
+
+/** Queues a job; its events flow as they are read. Cancelling them, or the signal's abort, cancels the job. */
+export async function submit(
+  queue: Queue,
+  grant: Grant,
+  job: Job,
+  signal: AbortSignal,
+): Promise<Outcome<ReadableStream<JobEvent>>> {
+  const body = JSON.stringify({ grant, job } satisfies Submit);
+  const response = await queue.fetch('https://queue/jobs', { method: 'POST', body, signal });
+  if (!response.ok) return { ok: false, failure: ((await response.json()) as { failure: Failure }).failure };
+  return { ok: true, value: eventStream(queue, grant.jobId, response.body!.getReader(), signal) };
+}
+
+function eventStream(queue: Queue, jobId: string, first: Bytes, signal: AbortSignal): ReadableStream<JobEvent> {
+  let bytes = first;
+  let lines = lineReader(bytes);
+  let attachments = 0;
+  const seen = { started: false, tokens: 0 };
+  const cancel = () => bytes.cancel().catch(() => undefined);
+  signal.addEventListener('abort', cancel);
+
+  /** The next event, or null when this connection broke off before the end. */
+  const read = async (): Promise<JobEvent | null> => {
+    try {
+      const line = await lines.next();
+      return line.done ? null : (JSON.parse(line.value) as JobEvent);
+    } catch {
+      return null;
+    }
+  };
+  const attach = async (): Promise<boolean> => {
+    attachments += 1;
+    if (signal.aborted || attachments > MAX_ATTACHMENTS) return false;
+    try {
+      const response = await queue.fetch(`https://queue/jobs/${jobId}/events?from=${seen.tokens}`, { signal });
+      if (!response.ok) return false;
+      bytes = response.body!.getReader();
+      lines = lineReader(bytes);
+      return true;
+    } catch {
+      return true;
+    }
+  };
+  return new ReadableStream<JobEvent>(
+    {
+      async pull(controller) {
+        for (;;) {
+          const event = await read();
+          if (event === null) {
+            if (await attach()) continue;
+            controller.enqueue(lost(jobId, seen.tokens, signal));
+            return controller.close();
+          }
+          if (event.type === 'started' && seen.started) continue;
+          if (event.type === 'started') seen.started = true;
+          if (event.type === 'tokens') seen.tokens = event.from + event.tokens.length;
+          controller.enqueue(event);
+          if (event.type === 'finished' || event.type === 'failed') controller.close();
+          return;
+        }
+      },
+      cancel,
+    },
+    { highWaterMark: 0 },
+  );
+}
+
+/** The end of a stream whose queue object cannot be reached: what is billed is known to the ledger only. */
+function lost(jobId: string, tokens: number, signal: AbortSignal): JobEvent {
+  const failure: Failure = signal.aborted
+    ? { code: 'cancelled', tokens }
+    : { code: 'internal', reason: `the queue of job ${jobId} was lost after ${tokens} tokens` };
+  return { type: 'failed', failure, usage: { promptTokens: 0, cachedTokens: 0, completionTokens: 0, costPicoUsd: 0 } };
+}
+
+/** Lines of an NDJSON body, read on demand; a part of a line at the end is dropped. */
+async function* lineReader(bytes: Bytes): AsyncGenerator<string, void> {
+  const decoder = new TextDecoder();
+  let rest = '';
+  for (;;) {
+    const { done, value } = await bytes.read();
+    if (done) return;
+    rest += decoder.decode(value, { stream: true });
+    const lines = rest.split('\n');
+    rest = lines.pop()!;
+    yield* lines;
+  }
+}

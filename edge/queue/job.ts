@@ -1,0 +1,91 @@
+/** Live job: what the queue object holds in memory of a job that has not ended, or that is still being read. */
+import type { Failure } from '../../core/errors.ts';
+import type { FinishReason, TokenOut } from '../../core/protocol.ts';
+import type { JobEvent, Usage } from '../api/service.ts';
+import type { Grant } from '../ledger/grant.ts';
+import type { Progress } from './lease.ts';
+import type { EventReader } from './reader.ts';
+
+export interface Lease {
+  socketId: string;
+  epoch: number;
+}
+
+export type Ending =
+  | { status: 'completed'; reason: FinishReason; text: string }
+  | { status: 'cancelled' }
+  | { status: 'failed'; failure: Failure; free: boolean };
+
+export type EndEvent = Extract<JobEvent, { type: 'finished' | 'failed' }>;
+
+export interface LiveJob {
+  readonly id: string;
+  readonly grant: Grant;
+  /** Order of arrival; a job that is queued again keeps it and so goes ahead of later ones. */
+  readonly seq: number;
+  readonly enqueuedMs: number;
+  /** Leases so far; the live lease has this number. */
+  epoch: number;
+  /** Workers that died while they had it. */
+  deaths: number;
+  lease: Lease | null;
+  /** Of the worker that has or had it. */
+  backend: string | null;
+  started: { promptTokens: number; cachedTokens: number } | null;
+  /** Accepted tokens in storage; the rest is the tail. */
+  stored: number;
+  tail: TokenOut[];
+  /** When the oldest token of the tail came. */
+  tailSinceMs: number;
+  end: EndEvent | null;
+  reader: EventReader | null;
+  /** When it came into this instance's memory, and later when it ended. */
+  sinceMs: number;
+}
+
+export function newJob(grant: Grant, seq: number, nowMs: number): LiveJob {
+  return {
+    id: grant.jobId,
+    grant,
+    seq,
+    enqueuedMs: nowMs,
+    epoch: 0,
+    deaths: 0,
+    lease: null,
+    backend: null,
+    started: null,
+    stored: 0,
+    tail: [],
+    tailSinceMs: nowMs,
+    end: null,
+    reader: null,
+    sinceMs: nowMs,
+  };
+}
+
+export function acceptedTokens(job: LiveJob): number {
+  return job.stored + job.tail.length;
+}
+
+export function progressOf(job: LiveJob): Progress {
+  return {
+    started: job.started !== null,
+    accepted: acceptedTokens(job),
+    promptTokenLimit: job.grant.promptTokenLimit,
+    completionTokenLimit: job.grant.completionTokenLimit,
+  };
+}
+
+/** What the readers of a job see as its end. */
+export function endEventOf(ending: Ending, usage: Usage, accepted: number, backend: string | null): EndEvent {
+  switch (ending.status) {
+    case 'completed':
+      return { type: 'finished', reason: ending.reason, text: ending.text, usage, backend: backend ?? '' };
+    case 'cancelled':
+      return { type: 'failed', failure: { code: 'cancelled', tokens: accepted }, usage };
+    case 'failed':
+      return { type: 'failed', failure: ending.failure, usage };
+    default:
+      return ending satisfies never;
+  }
+}

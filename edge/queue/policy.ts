@@ -1,0 +1,104 @@
+/** Policy: which job goes to which socket, what a lost worker means, when to try again. Values and `now` in, values out. */
+import type { Failure } from '../../core/errors.ts';
+import type { Usage } from '../api/service.ts';
+import type { JobStatus } from '../ledger/grant.ts';
+import type { Tariff } from '../ledger/price.ts';
+import { costPicoUsd, exactNumber } from '../ledger/price.ts';
+
+/** A job that was on this many workers when they died is taken for the cause. */
+export const MAX_WORKER_DEATHS = 2;
+/** Workers ping every 15 s; three are missing. */
+export const SILENT_SOCKET_MS = 45_000;
+/** Tokens are written to storage every so many, or when the oldest unwritten one is so old. */
+export const CHECKPOINT_TOKENS = 64;
+export const CHECKPOINT_MS = 2_000;
+/** A stream that carried nothing for so long gets a `waiting`: it keeps proxies, and only a write shows that the reader has left. */
+export const WAITING_MS = 2_500;
+/** A job without a reader, after the object was restarted, is cancelled when nobody re-attaches in this time. */
+export const REATTACH_MS = 10_000;
+/** An ended job stays readable for this long. */
+export const KEEP_ENDED_MS = 600_000;
+/** While anything is not settled the object wakes at least this often, even after a crash. */
+export const WAKE_MS = 15_000;
+
+/** A waiting job. Later: its account, for fairness among accounts. */
+export interface Waiting {
+  id: string;
+  enqueuedMs: number;
+}
+
+/** A socket that may take `free` more leases. */
+export interface Seat {
+  socketId: string;
+  free: number;
+}
+
+/** Leases to make now: jobs in the order they came, each to the socket with the most room. */
+export function assign(waiting: readonly Waiting[], seats: readonly Seat[]): { jobId: string; socketId: string }[] {
+  const room = seats.map((seat) => ({ ...seat }));
+  const leases: { jobId: string; socketId: string }[] = [];
+  for (const job of waiting) {
+    const widest = room.reduce<Seat | null>(
+      (best, seat) => (best === null || seat.free > best.free ? seat : best),
+      null,
+    );
+    if (widest === null || widest.free <= 0) break;
+    widest.free -= 1;
+    leases.push({ jobId: job.id, socketId: widest.socketId });
+  }
+  return leases;
+}
+
+/** Whether one more job may wait. A job that a free worker takes at once does not wait. */
+export function refusalOf(numWaiting: number, numFree: number, depth: number): Failure | null {
+  if (numFree > numWaiting || numWaiting < depth) return null;
+  return { code: 'queue_full', depth, retryAfterS: 2 };
+}
+
+/** The waiting jobs that no worker took in time. */
+export function overdue<Job extends Waiting>(waiting: readonly Job[], timeoutMs: number, nowMs: number): Job[] {
+  return waiting.filter((job) => nowMs - job.enqueuedMs >= timeoutMs);
+}
+
+export function noCapacity(job: Waiting, nowMs: number): Failure {
+  return { code: 'no_capacity', waitedMs: nowMs - job.enqueuedMs, retryAfterS: 5 };
+}
+
+/** What becomes of a job whose worker died, `deaths` counting this one. An answer that has begun cannot go on elsewhere yet. */
+export function afterDeath(job: {
+  accepted: number;
+  deaths: number;
+}): { kind: 'requeue' } | { kind: 'fail'; failure: Failure } {
+  if (job.accepted === 0 && job.deaths < MAX_WORKER_DEATHS) return { kind: 'requeue' };
+  return { kind: 'fail', failure: { code: 'worker_lost', tokens: job.accepted } };
+}
+
+/**
+ * What an ended job is billed. A completed one: its prompt and its tokens. Any other: the same when at least one token was accepted,
+ * and nothing before that or when `free` says so. So a row's cost is always its tokens at its tariff.
+ */
+export function bill(
+  job: { promptTokens: number; cachedTokens: number; accepted: number },
+  ending: { status: JobStatus; free: boolean },
+  tariff: Tariff,
+): Usage {
+  if (ending.free || (ending.status !== 'completed' && job.accepted === 0))
+    return { promptTokens: 0, cachedTokens: 0, completionTokens: 0, costPicoUsd: 0 };
+  return {
+    promptTokens: job.promptTokens,
+    cachedTokens: job.cachedTokens,
+    completionTokens: job.accepted,
+    costPicoUsd: exactNumber(costPicoUsd(tariff, job.promptTokens, job.accepted)),
+  };
+}
+
+/** When to send a settlement again that the ledger did not take for the `attempts`-th time. */
+export function retryDelayMs(attempts: number): number {
+  return Math.min(60_000, 250 * 2 ** Math.min(attempts, 16));
+}
+
+/** When the object must wake: soon while anything is unsettled, else to drop the oldest ended job. Null: never. */
+export function nextWakeMs(unsettled: boolean, oldestEndedMs: number | null, nowMs: number): number | null {
+  if (unsettled) return nowMs + WAKE_MS;
+  return oldestEndedMs === null ? null : oldestEndedMs + KEEP_ENDED_MS;
+}

@@ -1,0 +1,228 @@
+/**
+ * Storage of a queue: one SQLite database per (model, shard).
+ *
+ *   job         one row a job. ended_ms is null while it lives; then the prompt is emptied and the row stays readable for ten minutes
+ *   chunk       accepted tokens, a row per checkpoint: `first` is the place of its first token
+ *   outbox      settlements that the ledger has not acknowledged
+ *   quarantine  workers whose count of tokens was not ours
+ */
+import type { Job, TokenOut } from '../../core/protocol.ts';
+import type { Grant, SettleRequest } from '../ledger/grant.ts';
+import type { EndEvent, LiveJob } from './job.ts';
+import { acceptedTokens } from './job.ts';
+
+const SCHEMA = `
+CREATE TABLE IF NOT EXISTS job (
+  seq INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, grant TEXT NOT NULL, body TEXT NOT NULL, enqueued_ms INTEGER NOT NULL,
+  epoch INTEGER NOT NULL, deaths INTEGER NOT NULL, socket_id TEXT, backend TEXT, started TEXT, ending TEXT, ended_ms INTEGER);
+CREATE INDEX IF NOT EXISTS job_by_end ON job (ended_ms);
+CREATE TABLE IF NOT EXISTS chunk (job_id TEXT NOT NULL, first INTEGER NOT NULL, count INTEGER NOT NULL, tokens TEXT NOT NULL,
+  PRIMARY KEY (job_id, first)) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS outbox (job_id TEXT PRIMARY KEY, account TEXT NOT NULL, settlement TEXT NOT NULL, attempts INTEGER NOT NULL,
+  next_ms INTEGER NOT NULL) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS quarantine (worker_id TEXT PRIMARY KEY, reason TEXT NOT NULL) WITHOUT ROWID;
+`;
+/** A row's limit is 2 MB; this leaves room for the grant. */
+export const MAX_BODY_BYTES = 1_900_000;
+/** Ended jobs that one wake drops; the next wake goes on. */
+const DROP_AT_ONCE = 1_000;
+
+type Row = Record<string, SqlStorageValue>;
+
+export interface Due {
+  settlement: SettleRequest;
+  attempts: number;
+}
+
+export class QueueStore {
+  readonly #storage: DurableObjectStorage;
+  readonly #sql: SqlStorage;
+
+  constructor(storage: DurableObjectStorage) {
+    this.#storage = storage;
+    this.#sql = storage.sql;
+    this.#sql.exec(SCHEMA);
+  }
+
+  /** All of its writes or none. */
+  atomically(write: () => void): void {
+    this.#storage.transactionSync(write);
+  }
+
+  /** Returns its place in the order of arrival. */
+  insert(grant: Grant, body: string, nowMs: number): number {
+    const row = this.#one(
+      'INSERT INTO job VALUES (NULL, ?, ?, ?, ?, 0, 0, NULL, NULL, NULL, NULL, NULL) RETURNING seq',
+      grant.jobId,
+      JSON.stringify(grant),
+      body,
+      nowMs,
+    );
+    return row!.seq as number;
+  }
+
+  /** The job as it was submitted, while it lives. */
+  body(id: string): Job {
+    return JSON.parse(this.#one('SELECT body FROM job WHERE id = ?', id)!.body as string);
+  }
+
+  /** Every job that has not ended, in the order of arrival; without readers, and with the tokens that reached storage. */
+  live(nowMs: number): LiveJob[] {
+    return this.#sql
+      .exec<Row>('SELECT * FROM job WHERE ended_ms IS NULL ORDER BY seq')
+      .toArray()
+      .map((row) => this.#jobOf(row, nowMs));
+  }
+
+  find(id: string, nowMs: number): LiveJob | null {
+    const row = this.#one('SELECT * FROM job WHERE id = ?', id);
+    return row === null ? null : this.#jobOf(row, nowMs);
+  }
+
+  /** Which of these jobs are here, living, ended or not settled. */
+  known(ids: readonly string[]): string[] {
+    return ids.filter(
+      (id) => this.#one('SELECT 1 FROM job WHERE id = ?1 UNION SELECT 1 FROM outbox WHERE job_id = ?1', id) !== null,
+    );
+  }
+
+  /** Lease, epoch, deaths, backend and start, as they are now. */
+  update(job: LiveJob): void {
+    this.#sql.exec(
+      'UPDATE job SET epoch = ?, deaths = ?, socket_id = ?, backend = ?, started = ? WHERE seq = ?',
+      job.epoch,
+      job.deaths,
+      job.lease?.socketId ?? null,
+      job.backend,
+      job.started === null ? null : JSON.stringify(job.started),
+      job.seq,
+    );
+  }
+
+  /** Moves the tail of accepted tokens to storage. */
+  checkpoint(job: LiveJob): void {
+    if (job.tail.length === 0) return;
+    const tokens = JSON.stringify(job.tail);
+    this.#sql.exec('INSERT INTO chunk VALUES (?, ?, ?, ?)', job.id, job.stored, job.tail.length, tokens);
+    job.stored = acceptedTokens(job);
+    job.tail = [];
+  }
+
+  /** The stored tokens from a place on, up to the end of its chunk. */
+  tokensFrom(id: string, from: number): TokenOut[] {
+    const row = this.#one(
+      'SELECT first, tokens FROM chunk WHERE job_id = ? AND first <= ? ORDER BY first DESC LIMIT 1',
+      id,
+      from,
+    );
+    if (row === null) return [];
+    const tokens: TokenOut[] = JSON.parse(row.tokens as string);
+    return tokens.slice(from - (row.first as number));
+  }
+
+  /** Ends a job and puts its settlement into the outbox; call it inside a transaction with its last checkpoint. */
+  end(job: LiveJob, event: EndEvent, settlement: SettleRequest, nowMs: number): void {
+    this.#sql.exec(
+      "UPDATE job SET socket_id = NULL, body = '', ending = ?, ended_ms = ?, started = ?, backend = ?, deaths = ? WHERE seq = ?",
+      JSON.stringify(event),
+      nowMs,
+      job.started === null ? null : JSON.stringify(job.started),
+      job.backend,
+      job.deaths,
+      job.seq,
+    );
+    const json = JSON.stringify(settlement);
+    this.#sql.exec('INSERT INTO outbox VALUES (?, ?, ?, 0, ?)', job.id, job.grant.accountId, json, nowMs);
+  }
+
+  /** Accounts with a settlement whose time has come. */
+  dueAccounts(nowMs: number): string[] {
+    return this.#sql
+      .exec<{ account: string }>('SELECT DISTINCT account FROM outbox WHERE next_ms <= ?', nowMs)
+      .toArray()
+      .map((row) => row.account);
+  }
+
+  /** An account's settlements whose time has come, the oldest first. */
+  due(accountId: string, nowMs: number, limit: number): Due[] {
+    return this.#sql
+      .exec<Row>(
+        'SELECT * FROM outbox WHERE account = ? AND next_ms <= ? ORDER BY next_ms LIMIT ?',
+        accountId,
+        nowMs,
+        limit,
+      )
+      .toArray()
+      .map((row) => ({ settlement: JSON.parse(row.settlement as string), attempts: row.attempts as number }));
+  }
+
+  acknowledge(jobIds: readonly string[]): void {
+    for (const id of jobIds) this.#sql.exec('DELETE FROM outbox WHERE job_id = ?', id);
+  }
+
+  postpone(jobIds: readonly string[], nextMs: number): void {
+    for (const id of jobIds)
+      this.#sql.exec('UPDATE outbox SET attempts = attempts + 1, next_ms = ? WHERE job_id = ?', nextMs, id);
+  }
+
+  numUnsettled(): number {
+    return this.#one('SELECT COUNT(*) AS count FROM outbox')!.count as number;
+  }
+
+  oldestEndedMs(): number | null {
+    return this.#one('SELECT MIN(ended_ms) AS oldest FROM job')!.oldest as number | null;
+  }
+
+  /** Drops jobs that ended before a time. */
+  drop(beforeMs: number): void {
+    const rows = this.#sql.exec<{ id: string }>(
+      'DELETE FROM job WHERE seq IN (SELECT seq FROM job WHERE ended_ms <= ? LIMIT ?) RETURNING id',
+      beforeMs,
+      DROP_AT_ONCE,
+    );
+    for (const { id } of rows.toArray()) this.#sql.exec('DELETE FROM chunk WHERE job_id = ?', id);
+  }
+
+  quarantine(workerId: string, reason: string): void {
+    this.#sql.exec('INSERT OR REPLACE INTO quarantine VALUES (?, ?)', workerId, reason);
+  }
+
+  /** Why a worker may not come in, or null. */
+  quarantineOf(workerId: string): string | null {
+    const row = this.#one('SELECT reason FROM quarantine WHERE worker_id = ?', workerId);
+    return row === null ? null : (row.reason as string);
+  }
+
+  reinstate(workerId: string): void {
+    this.#sql.exec('DELETE FROM quarantine WHERE worker_id = ?', workerId);
+  }
+
+  #jobOf(row: Row, nowMs: number): LiveJob {
+    const grant: Grant = JSON.parse(row.grant as string);
+    const id = row.id as string;
+    const epoch = row.epoch as number;
+    const socketId = row.socket_id as string | null;
+    const stored = this.#one('SELECT COALESCE(SUM(count), 0) AS stored FROM chunk WHERE job_id = ?', id)!.stored;
+    return {
+      id,
+      grant,
+      seq: row.seq as number,
+      enqueuedMs: row.enqueued_ms as number,
+      epoch,
+      deaths: row.deaths as number,
+      lease: socketId === null ? null : { socketId, epoch },
+      backend: row.backend as string | null,
+      started: row.started === null ? null : JSON.parse(row.started as string),
+      stored: stored as number,
+      tail: [],
+      tailSinceMs: nowMs,
+      end: row.ending === null ? null : JSON.parse(row.ending as string),
+      reader: null,
+      sinceMs: nowMs,
+    };
+  }
+
+  #one(query: string, ...bindings: SqlStorageValue[]): Row | null {
+    return this.#sql.exec<Row>(query, ...bindings).toArray()[0] ?? null;
+  }
+}

@@ -1,0 +1,32 @@
+/** Price: money is exact integers. */
+import { expect, test } from 'vitest';
+import { costPicoUsd, exactNumber, picoUsdOf } from '../../../edge/ledger/price.ts';
+
+test('a token at N micro-USD per million tokens costs N pico-USD', () => {
+  const tariff = { promptMicroUsdPerMtok: 100_000, completionMicroUsdPerMtok: 400_000 };
+  expect(costPicoUsd(tariff, 1, 0)).toBe(100_000n);
+  expect(costPicoUsd(tariff, 1_000_000, 1_000_000)).toBe(500_000_000_000n);
+  expect(costPicoUsd(tariff, 0, 0)).toBe(0n);
+});
+
+test('the dearest request of four million tokens is still exact, one beyond a double throws', () => {
+  const dearest = { promptMicroUsdPerMtok: 1_000_000_000, completionMicroUsdPerMtok: 1_000_000_000 };
+  expect(exactNumber(costPicoUsd(dearest, 2 ** 21, 2 ** 21))).toBe(2 ** 22 * 1e9);
+  expect(() => exactNumber(2n ** 53n)).toThrow('not exact');
+});
+
+test.each([
+  ['5', 5_000_000_000_000n],
+  ['0.1', 100_000_000_000n],
+  ['0.000000000001', 1n],
+  ['999999999.5', 999_999_999_500_000_000_000n],
+])('%s dollars are exact', (usd, pico) => {
+  expect(picoUsdOf(usd)).toBe(pico);
+});
+
+test.each(['', '-1', '1e3', '.5', '1.', '0.0000000000001', '1000000000', 'NaN', '1,5'])(
+  '%j is not an amount',
+  (usd) => {
+    expect(picoUsdOf(usd)).toBeNull();
+  },
+);

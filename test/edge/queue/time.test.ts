@@ -1,0 +1,156 @@
+/** Time: waits that end, sockets that fall silent, instances that die. The clock is moved, nobody sleeps. */
+import { evictDurableObject, runDurableObjectAlarm, runInDurableObject } from 'cloudflare:test';
+import { afterEach, expect, test, vi } from 'vitest';
+import type { ModelCard } from '../../../core/protocol.ts';
+import {
+  jobRequest,
+  moneyOf,
+  newAccount,
+  newModel,
+  queueOf,
+  readAll,
+  rowOf,
+  service,
+  submit,
+} from '../edge-under-test.ts';
+import { ScriptedWorker } from '../scripted-worker.ts';
+
+afterEach(() => {
+  vi.useRealTimers();
+});
+
+/** Lets the clock of the objects, which share this isolate, jump. */
+function jump(milliseconds: number): void {
+  vi.useFakeTimers({ toFake: ['Date'], now: Date.now() + milliseconds });
+}
+
+/** Ends the instance as a crash does: memory and sockets are gone, storage stays. */
+async function crash(model: ModelCard): Promise<void> {
+  await runInDurableObject(queueOf(model), (_, state) => state.abort('crash')).catch(() => undefined);
+}
+
+test('a job that no worker takes in time fails with no_capacity, free', async () => {
+  const account = await newAccount();
+  const model = newModel();
+  const submission = await submit(account, jobRequest(model));
+  const events = readAll(submission);
+  jump(60_001);
+  await runDurableObjectAlarm(queueOf(model));
+  expect((await events).at(-1)).toMatchObject({ failure: { code: 'no_capacity' }, usage: { costPicoUsd: 0 } });
+  expect(await rowOf(account, submission.jobId)).toMatchObject({ status: 'failed', usage: { costPicoUsd: 0 } });
+  expect(await moneyOf(account)).toEqual({ spent: '0', reserved: '0' });
+});
+
+test('a full queue refuses and gives the reservation back', async () => {
+  const account = await newAccount();
+  const model = newModel();
+  const waiting = await Promise.all(Array.from({ length: 64 }, () => submit(account, jobRequest(model))));
+  const refused = await service.submit(account.caller, jobRequest(model), new AbortController().signal);
+  expect(refused).toMatchObject({ ok: false, failure: { code: 'queue_full', depth: 64 } });
+  expect(await moneyOf(account)).toEqual({ spent: '0', reserved: String(64 * 59) });
+  await Promise.all(waiting.map(({ events }) => events.cancel()));
+});
+
+test('while nothing flows a stream says that it is waiting', async () => {
+  const account = await newAccount();
+  const model = newModel();
+  const submission = await submit(account, jobRequest(model));
+  const reader = submission.events.getReader();
+  jump(3_000);
+  expect((await reader.read()).value).toEqual({ type: 'waiting' });
+  await reader.cancel();
+});
+
+test('tokens are stored and acknowledged after two seconds even when they are few', async () => {
+  const account = await newAccount();
+  const model = newModel();
+  const worker = await ScriptedWorker.connect(account.workerToken, model);
+  const submission = await submit(account, jobRequest(model));
+  const lease = await worker.next('lease');
+  worker.start(lease);
+  worker.tokens(lease, 0, 2);
+  const reader = submission.events.getReader();
+  while ((await reader.read()).value?.type !== 'tokens');
+  jump(2_000);
+  expect(await worker.next('ack')).toMatchObject({ tokens: 2 });
+  await reader.cancel();
+});
+
+test('a socket that is silent for 45 s is closed and its lease lost', async () => {
+  const account = await newAccount();
+  const model = newModel();
+  const worker = await ScriptedWorker.connect(account.workerToken, model);
+  const submission = await submit(account, jobRequest(model));
+  const lease = await worker.next('lease');
+  worker.start(lease);
+  worker.tokens(lease, 0, 1);
+  const reader = submission.events.getReader();
+  while ((await reader.read()).value?.type !== 'tokens');
+  jump(46_000);
+  await runDurableObjectAlarm(queueOf(model));
+  await worker.untilClosed();
+  expect(await rowOf(account, submission.jobId)).toMatchObject({ status: 'failed', usage: { completionTokens: 1 } });
+});
+
+test('an idle object that is evicted keeps its workers', async () => {
+  const account = await newAccount();
+  const model = newModel();
+  const worker = await ScriptedWorker.connect(account.workerToken, model);
+  worker.serve(2);
+  await evictDurableObject(queueOf(model));
+  expect((await readAll(await submit(account, jobRequest(model)))).at(-1)?.type).toBe('finished');
+});
+
+test('a waiting job outlives a crash: its reader comes back and sees one whole answer', async () => {
+  const account = await newAccount();
+  const model = newModel();
+  const submission = await submit(account, jobRequest(model));
+  const events = readAll(submission);
+  await crash(model);
+  const worker = await ScriptedWorker.connect(account.workerToken, model);
+  worker.serve(3);
+  expect((await events).map((event) => event.type)).toEqual(['started', 'tokens', 'finished']);
+});
+
+test('a crash in mid-answer ends the job by name, billed for the tokens in storage', async () => {
+  const account = await newAccount();
+  const model = newModel();
+  const worker = await ScriptedWorker.connect(account.workerToken, model);
+  const submission = await submit(account, jobRequest(model, { maxNewTokens: 100 }));
+  const events = readAll(submission);
+  const lease = await worker.next('lease');
+  worker.start(lease);
+  worker.tokens(lease, 0, 64);
+  await worker.next('ack');
+  worker.tokens(lease, 64, 3);
+  await crash(model);
+  const end = (await events).at(-1);
+  expect(end).toMatchObject({ type: 'failed', failure: { code: 'worker_lost' }, usage: { completionTokens: 64 } });
+  expect(await rowOf(account, submission.jobId)).toMatchObject({ status: 'failed', usage: { completionTokens: 64 } });
+});
+
+test('a waiting job whose reader does not come back after a crash is cancelled', async () => {
+  const account = await newAccount();
+  const model = newModel();
+  const submission = await submit(account, jobRequest(model));
+  await crash(model);
+  // The new instance starts with this call; the broken stream is not read, so nobody re-attaches.
+  expect(await queueOf(model).known([submission.jobId])).toEqual([submission.jobId]);
+  jump(10_001);
+  await runDurableObjectAlarm(queueOf(model));
+  expect(await rowOf(account, submission.jobId)).toMatchObject({ status: 'cancelled', usage: { costPicoUsd: 0 } });
+});
+
+test('an ended job is dropped after ten minutes', async () => {
+  const account = await newAccount();
+  const model = newModel();
+  const worker = await ScriptedWorker.connect(account.workerToken, model);
+  worker.serve(1);
+  const { jobId, ...submission } = await submit(account, jobRequest(model));
+  await readAll({ jobId, ...submission });
+  await rowOf(account, jobId);
+  expect(await queueOf(model).known([jobId])).toEqual([jobId]);
+  jump(600_001);
+  await runDurableObjectAlarm(queueOf(model));
+  expect(await queueOf(model).known([jobId])).toEqual([]);
+});

@@ -1,0 +1,25 @@
+/** Vitest: the edge inside workerd, with its real Durable Objects. */
+import { fileURLToPath } from 'node:url';
+import { cloudflareTest } from '@cloudflare/vitest-plugin';
+import { defineConfig } from 'vitest/config';
+
+export default defineConfig({
+  root: fileURLToPath(new URL('.', import.meta.url)),
+  cacheDir: '../../node_modules/.vite/edge',
+  plugins: [
+    cloudflareTest({
+      wrangler: { configPath: '../../wrangler.toml' },
+      miniflare: {
+        bindings: {
+          KEY_SECRETS: JSON.stringify({ 1: '11'.repeat(32), 2: '22'.repeat(32) }),
+          ADMIN_KEY: 'admin-key-of-the-tests',
+          // Round prices, so that costs are read off the tokens: 3 pico-USD a prompt token, 5 a completion token.
+          DEFAULT_PROMPT_MICRO_USD_PER_MTOK: 3,
+          DEFAULT_COMPLETION_MICRO_USD_PER_MTOK: 5,
+          QUEUE_DEPTH: 64,
+        },
+      },
+    }),
+  ],
+  test: { name: 'edge', include: ['*.test.ts', '{queue,ledger,catalog}/*.test.ts'], testTimeout: 30_000 },
+});

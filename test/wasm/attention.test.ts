@@ -1,0 +1,154 @@
+/** Rotary embedding, paged keys and values, attention: sequences that cross pages, shared kv heads, partial rotation. */
+import { describe, expect, test } from 'vitest';
+import type { Batch, KvShape } from '../../core/model/backend.ts';
+import type { WasmBackend } from '../../wasm/backend.ts';
+import { gaussians, place } from './inputs.ts';
+import { backendOf, VARIANTS } from './kernel-set.ts';
+import { attendHead, relativeError, rope } from './oracle.ts';
+
+/** Scores, weights and the weighted sum in f32, contexts of some dozens. */
+const TOLERANCE = 2e-6;
+
+interface Shape {
+  heads: number;
+  kvHeads: number;
+  headDim: number;
+  rotaryDim: number;
+  pageTokens: number;
+}
+
+/** Prefills of the given lengths in one batch, their pages interleaved and out of order. */
+function prefill(lengths: number[], pageTokens: number): { batch: Batch; pages: number } {
+  const maxPages = Math.max(...lengths.map((length) => Math.ceil(length / pageTokens))) + 1;
+  const pages = lengths.length * maxPages;
+  const pageOf = (sequence: number, place: number) => pages - 1 - (place * lengths.length + sequence);
+  const tokens = lengths.flatMap((length, sequence) =>
+    Array.from({ length }, (_, position) => ({ sequence, position })),
+  );
+  const pageTables = lengths.flatMap((length, sequence) =>
+    Array.from({ length: maxPages }, (_, at) => (at * pageTokens < length ? pageOf(sequence, at) : 0)),
+  );
+  return {
+    pages,
+    batch: {
+      tokenIds: Int32Array.from(tokens, (_, i) => i),
+      positions: Int32Array.from(tokens, (token) => token.position),
+      slots: Int32Array.from(
+        tokens,
+        ({ sequence, position }) =>
+          pageOf(sequence, Math.floor(position / pageTokens)) * pageTokens + (position % pageTokens),
+      ),
+      sequenceOf: Int32Array.from(tokens, (token) => token.sequence),
+      pageTables: Int32Array.from(pageTables),
+      maxPages,
+      outputRows: new Int32Array(0),
+    },
+  };
+}
+
+/** cos, sin [tokens, rotaryDim/2] as a graph would make them. */
+function rotaryTables(positions: Int32Array, rotaryDim: number): { cos: Float32Array; sin: Float32Array } {
+  const half = rotaryDim / 2;
+  const angle = (i: number) => positions[Math.floor(i / half)]! * 10000 ** (-(i % half) / half);
+  const table = new Float32Array(positions.length * half);
+  return { cos: table.map((_, i) => Math.cos(angle(i))), sin: table.map((_, i) => Math.sin(angle(i))) };
+}
+
+const slice = (values: Float32Array, row: number, width: number, head: number, headDim: number) =>
+  values.subarray(row * width + head * headDim, row * width + (head + 1) * headDim);
+
+async function run(backend: WasmBackend, shape: Shape, lengths: number[]) {
+  const { heads, kvHeads, headDim, rotaryDim, pageTokens } = shape;
+  const { batch, pages } = prefill(lengths, pageTokens);
+  const kv: KvShape = { layers: 2, kvHeads, headDim, pages, pageTokens };
+  backend.allocateKv(kv);
+  const tokens = batch.tokenIds.length;
+  const q = gaussians(tokens * heads * headDim, 1);
+  const k = gaussians(tokens * kvHeads * headDim, 2);
+  const v = gaussians(tokens * kvHeads * headDim, 3);
+  const { cos, sin } = rotaryTables(batch.positions, rotaryDim);
+  backend.begin(batch);
+  const rotary = backend.rope(cos, sin, rotaryDim);
+  const onQ = await place(backend, q, heads * headDim);
+  const onK = await place(backend, k, kvHeads * headDim);
+  const onV = await place(backend, v, kvHeads * headDim);
+  backend.ropeKv(1, onQ, onK, onV, rotary);
+  const y = await backend.read(backend.attention(1, onQ, { heads, scale: headDim ** -0.5 }));
+
+  const half = rotaryDim / 2;
+  const rotated = (values: Float32Array, headCount: number) =>
+    Array.from({ length: tokens }, (_, token) =>
+      Array.from({ length: headCount }, (_, head) =>
+        rope(
+          slice(values, token, headCount * headDim, head, headDim),
+          cos.subarray(token * half, (token + 1) * half),
+          sin.subarray(token * half, (token + 1) * half),
+        ),
+      ),
+    );
+  const queries = rotated(q, heads);
+  const keys = rotated(k, kvHeads);
+  const want = queries.flatMap((row, token) =>
+    row.flatMap((query, head) => {
+      const kvHead = Math.floor((head * kvHeads) / heads);
+      const own = [...batch.sequenceOf.keys()].filter(
+        (other) =>
+          batch.sequenceOf[other] === batch.sequenceOf[token] && batch.positions[other]! <= batch.positions[token]!,
+      );
+      const values = own.map((other) => slice(v, other, kvHeads * headDim, kvHead, headDim));
+      return [
+        ...attendHead(
+          query,
+          own.map((other) => keys[other]![kvHead]!),
+          values,
+          headDim ** -0.5,
+        ),
+      ];
+    }),
+  );
+  return { y, want, rotatedQ: await backend.read(onQ), queries, rotatedK: await backend.read(onK), keys };
+}
+
+describe.each(VARIANTS)('attention, %s', (variant) => {
+  const shapes: Shape[] = [
+    { heads: 1, kvHeads: 1, headDim: 16, rotaryDim: 16, pageTokens: 16 },
+    { heads: 4, kvHeads: 2, headDim: 8, rotaryDim: 8, pageTokens: 4 },
+    { heads: 6, kvHeads: 2, headDim: 36, rotaryDim: 20, pageTokens: 5 },
+    { heads: 3, kvHeads: 1, headDim: 64, rotaryDim: 32, pageTokens: 1 },
+    { heads: 2, kvHeads: 2, headDim: 7, rotaryDim: 6, pageTokens: 3 },
+  ];
+  test.each(shapes)(
+    '$heads heads over $kvHeads of $headDim, $rotaryDim rotated, pages of $pageTokens',
+    async (shape) => {
+      const result = await run(await backendOf(variant), shape, [1, 2, 17, 33, 4]);
+      expect(
+        relativeError(
+          result.rotatedQ,
+          result.queries.flat().flatMap((head) => [...head]),
+        ),
+      ).toBeLessThan(1e-7);
+      expect(
+        relativeError(
+          result.rotatedK,
+          result.keys.flat().flatMap((head) => [...head]),
+        ),
+      ).toBeLessThan(1e-7);
+      expect(relativeError(result.y, result.want)).toBeLessThan(TOLERANCE);
+    },
+  );
+
+  test('scores in the thousands neither overflow nor lose the largest', async () => {
+    const backend = await backendOf(variant);
+    const { batch, pages } = prefill([6], 4);
+    backend.allocateKv({ layers: 1, kvHeads: 1, headDim: 4, pages, pageTokens: 4 });
+    backend.begin(batch);
+    const rotary = backend.rope(new Float32Array(0), new Float32Array(0), 0);
+    const keys = new Float32Array(6 * 4).map((_, i) => (i < 12 ? -100 : 100));
+    const q = await place(backend, new Float32Array(6 * 4).fill(100), 4);
+    const v = new Float32Array(6 * 4).map((_, i) => Math.floor(i / 4));
+    backend.ropeKv(0, q, await place(backend, keys, 4), await place(backend, v, 4), rotary);
+    const y = await backend.read(backend.attention(0, q, { heads: 1, scale: 1 }));
+    // Equal scores until position 2; from 3 on the low ones weigh nothing.
+    expect([0, 1, 2, 3, 4, 5].map((token) => y[token * 4])).toEqual([0, 0.5, 1, 3, 3.5, 4]);
+  });
+});
