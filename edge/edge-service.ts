@@ -48,7 +48,7 @@ export class EdgeService implements Service {
     if (!admitted.ok) return admitted;
     const { grant, headers } = admitted.value;
     const job: Job = { ...request, id: grant.jobId, model: card.id, promptTokenLimit: grant.promptTokenLimit };
-    const events = await submit(this.#env.QUEUE.getByName(queue), grant, job, signal);
+    const events = await submit(() => this.#env.QUEUE.getByName(queue), grant, job, signal);
     if (!events.ok) {
       await account.release(grant.jobId);
       return events;

@@ -40,6 +40,13 @@ export function defaultTariff(env: Env): Tariff {
   };
 }
 
+/** Throws `not_configured` when a variable is not what it must be, before a request depends on it. */
+export function checkVariables(env: Env): void {
+  queueTimeoutMs(env);
+  queueDepth(env);
+  defaultTariff(env);
+}
+
 function integer(name: string, value: unknown, least: number, most: number): number {
   const number = typeof value === 'string' && /^\d+$/.test(value) ? Number(value) : value;
   if (typeof number === 'number' && Number.isInteger(number) && number >= least && number <= most) return number;

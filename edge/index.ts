@@ -7,6 +7,7 @@ import { KeyRing } from './auth.ts';
 import { CardCache } from './catalog/cache.ts';
 import { EdgeService } from './edge-service.ts';
 import type { Env } from './env.ts';
+import { checkVariables } from './env.ts';
 import { EdgeLink } from './link-service.ts';
 
 export { CatalogObject } from './catalog/object.ts';
@@ -20,6 +21,7 @@ class Edge {
   readonly link: EdgeLink;
 
   constructor(env: Env) {
+    checkVariables(env);
     const keys = new KeyRing(env.KEY_SECRETS);
     const cards = new CardCache(env);
     this.service = new EdgeService(env, keys, cards);
@@ -30,7 +32,7 @@ class Edge {
 
 const edges = new WeakMap<object, Edge>();
 
-/** Throws `not_configured` when a secret is missing: the request that needs it answers 503, and /health still works. */
+/** Throws `not_configured` when a secret is missing or a variable wrong: the request that needs it answers 503, and /health still works. */
 function edgeOf(env: object): Edge {
   let edge = edges.get(env);
   if (edge === undefined) {

@@ -27,6 +27,9 @@ export interface Command {
 
 type Value = string | number | boolean;
 
+/** Variables that shells, containers and other programs set for purposes of their own. */
+const AMBIENT = new Set(['HOSTNAME', 'PORT', 'REVISION', 'THREADS', 'DTYPE', 'API_KEY']);
+
 /** A command's checked options. */
 export class Options {
   readonly positionals: readonly string[];
@@ -75,6 +78,10 @@ export function parseOptions(command: Command, args: readonly string[], environm
     const flag = command.flags[token.name];
     if (flag === undefined) throw usage(`${token.rawName} is not an option of "nibble ${command.name}"; see --help`);
     values.set(token.name, checked(`--${token.name}`, flag, token.value));
+  }
+  for (const name of command.pending) {
+    const variable = name.toUpperCase().replaceAll('-', '_');
+    if (environment[variable] && !AMBIENT.has(variable)) throw usage(`${variable}: --${name} is not supported yet`);
   }
   for (const [name, flag] of Object.entries(command.flags)) {
     const fromEnvironment = flag.env === undefined ? undefined : environment[flag.env];

@@ -1,12 +1,13 @@
 /** Engine: jobs in, frames out. One `step()` runs one batch of prefill chunks and decodes and samples a token for each that is ready. */
 import { type Failure, failureOf, NibbleError } from '../errors.ts';
 import type { Graph } from '../model/graph.ts';
-import type { FinishReason, Input, Job, TokenOut } from '../protocol.ts';
+import type { FinishReason, Job, TokenOut } from '../protocol.ts';
 import type { ChatTemplate } from '../text/chat-template.ts';
 import { Detokenizer } from '../text/detokenizer.ts';
 import type { Tokenizer } from '../text/tokenizer.ts';
 import { makeBatch } from './batch.ts';
 import { KvPages } from './kv-pages.ts';
+import { PromptEncoder } from './prompt.ts';
 import { resolveSampling, sample } from './sampler.ts';
 import { Scheduler, type SchedulerLimits } from './scheduler.ts';
 import { finishReason, newTokensOf, type Sequence } from './sequence.ts';
@@ -32,7 +33,9 @@ export interface Accepted {
 export class Engine {
   readonly #graph: Graph;
   readonly #tokenizer: Tokenizer;
-  readonly #template: ChatTemplate | null;
+  readonly #prompts: PromptEncoder;
+  /** What prompt and answer together may have. */
+  readonly #contextTokens: number;
   readonly #pages: KvPages;
   readonly #scheduler: Scheduler;
   readonly #eosTokenIds: ReadonlySet<number>;
@@ -42,10 +45,11 @@ export class Engine {
     const { config, backend } = graph;
     this.#graph = graph;
     this.#tokenizer = tokenizer;
-    this.#template = template;
     this.#eosTokenIds = new Set(config.eosTokenIds);
     this.#pages = new KvPages(Math.ceil(options.maxCachedTokens / PAGE_TOKENS), PAGE_TOKENS);
     this.#scheduler = new Scheduler(this.#pages, options);
+    this.#contextTokens = Math.min(config.contextTokens, this.#pages.pages * PAGE_TOKENS);
+    this.#prompts = new PromptEncoder(tokenizer, template, this.#contextTokens);
     const { layers, kvHeads, headDim } = config;
     backend.allocateKv({ layers, kvHeads, headDim, pages: this.#pages.pages, pageTokens: PAGE_TOKENS });
   }
@@ -53,9 +57,6 @@ export class Engine {
   /** Jobs that wait or run. */
   get numJobs(): number {
     return this.#sequences.size;
-  }
-  get numRunning(): number {
-    return this.#scheduler.numRunning;
   }
 
   /**
@@ -99,11 +100,11 @@ export class Engine {
   }
 
   #accept(job: Job, emittedIds: readonly number[]): Accepted {
-    const { contextTokens, vocabSize } = this.#graph.config;
+    const { vocabSize } = this.#graph.config;
+    const contextTokens = this.#contextTokens;
     if (this.#sequences.has(job.id))
       return raise({ code: 'conflict', reason: `job ${job.id} is already running here` });
-    let promptIds = this.#encode(job.input);
-    if (job.truncatePromptTokens !== null) promptIds = promptIds.slice(-job.truncatePromptTokens);
+    const promptIds = this.#prompts.encode(job.input, job.truncatePromptTokens);
     const outside = promptIds.find((id) => id >= vocabSize);
     if (outside !== undefined)
       return raise({
@@ -113,13 +114,13 @@ export class Engine {
       });
     if (promptIds.length === 0)
       return raise({ code: 'invalid_request', param: 'prompt', reason: 'the prompt is empty' });
-    const room = Math.min(contextTokens, this.#pages.pages * PAGE_TOKENS) - promptIds.length;
+    const room = contextTokens - promptIds.length;
     if (room < (job.maxNewTokens ?? 1))
       return raise({
         code: 'context_exceeded',
         promptTokens: promptIds.length,
         maxNewTokens: job.maxNewTokens ?? 1,
-        contextTokens: Math.min(contextTokens, this.#pages.pages * PAGE_TOKENS),
+        contextTokens,
       });
     if (promptIds.length > job.promptTokenLimit)
       return raise({
@@ -144,26 +145,6 @@ export class Engine {
     return { promptIds };
   }
 
-  #encode(input: Input): number[] {
-    switch (input.kind) {
-      case 'ids':
-        return input.ids;
-      case 'text':
-        return this.#tokenizer.encode(input.text, input.specialTokens);
-      case 'chat': {
-        if (this.#template === null)
-          return raise({
-            code: 'invalid_request',
-            param: 'messages',
-            reason: 'this model has no chat template; use /v1/completions or /generate',
-          });
-        return this.#tokenizer.encode(this.#template.render(input.messages), 'none');
-      }
-      default:
-        return input satisfies never;
-    }
-  }
-
   #extend(sequence: Sequence, logits: Float32Array, events: EngineEvent[]): void {
     const { job, ids, detokenizer } = sequence;
     const from = newTokensOf(sequence);
@@ -173,10 +154,7 @@ export class Engine {
       const special = this.#tokenizer.isSpecial(id);
       const ends = job.eos === 'stop' && this.#eosTokenIds.has(id);
       const { text, stopped } = ends ? { text: '', stopped: false } : detokenizer.push(id);
-      const alternatives = top.map((other) => ({
-        ...other,
-        text: this.#tokenizer.decode([other.id], { skipSpecial: false }),
-      }));
+      const alternatives = top.map((other) => ({ ...other, text: this.#tokenizer.textOf(other.id) }));
       events.push({ kind: 'token', jobId: job.id, from, token: { id, logprob, text, special, top: alternatives } });
       const reason = finishReason(sequence, this.#eosTokenIds, stopped);
       if (reason === null) return;

@@ -15,7 +15,7 @@ export class StopMatcher {
     let longest = 0;
     for (const [i, { text, borders }] of this.#patterns.entries()) {
       let matched = this.#matched[i]!;
-      if (matched === text.length) matched = borders[matched - 1]!;
+      // After a full match text[matched] is undefined, so the border is taken there too.
       while (matched > 0 && text[matched] !== unit) matched = borders[matched - 1]!;
       if (text[matched] === unit) matched++;
       this.#matched[i] = matched;

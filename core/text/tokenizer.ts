@@ -29,6 +29,8 @@ export interface TokenStream {
 export class Tokenizer {
   /** One above the highest token id. A model's logits may have more columns: those ids have no piece. */
   readonly vocabSize: number;
+  /** No token stands for more characters of text. */
+  readonly longestPieceChars: number;
   readonly #library: LibraryTokenizer;
   readonly #decoding: DecodingRules;
   readonly #pieces: readonly (string | undefined)[];
@@ -56,6 +58,7 @@ export class Tokenizer {
     }
     this.#pieces = this.#library.model?.vocab ?? [];
     this.vocabSize = this.#pieces.length;
+    this.longestPieceChars = this.#pieces.reduce((longest, piece) => Math.max(longest, piece?.length ?? 0), 1);
     this.#idByPiece = this.#library.model?.tokens_to_ids ?? new Map();
     this.#added = new Set(json.added_tokens.map(({ id }) => id));
     this.#special = new Set([

@@ -1,5 +1,5 @@
 /** Queue client: a job's events as the edge reads them from its queue object, over one stream or several. */
-import type { Failure } from '../../core/errors.ts';
+import { type Failure, NibbleError } from '../../core/errors.ts';
 import type { Job } from '../../core/protocol.ts';
 import type { JobEvent, Outcome } from '../api/service.ts';
 import type { Env } from '../env.ts';
@@ -8,11 +8,17 @@ import type { Submit } from './object.ts';
 
 /** How often a reader that lost the queue object comes back before it gives up. */
 const MAX_ATTACHMENTS = 3;
+/** Before the second and third time; a crashed object is back in milliseconds. */
+const RETRY_MS = 250;
 
-type Queue = ReturnType<Env['QUEUE']['getByName']>;
+/** A new stub each time: one whose object crashed stays broken. */
+type Queue = () => ReturnType<Env['QUEUE']['getByName']>;
 type Bytes = ReadableStreamDefaultReader<Uint8Array>;
 
-/** Queues a job; its events flow as they are read. Cancelling them, or the signal's abort, cancels the job. */
+/**
+ * Queues a job; its events flow as they are read. Cancelling them, or the signal's abort, cancels the job.
+ * Throws when it is not known whether the queue has the job: its reservation must stay until the ledger has asked the queue.
+ */
 export async function submit(
   queue: Queue,
   grant: Grant,
@@ -20,7 +26,12 @@ export async function submit(
   signal: AbortSignal,
 ): Promise<Outcome<ReadableStream<JobEvent>>> {
   const body = JSON.stringify({ grant, job } satisfies Submit);
-  const response = await queue.fetch('https://queue/jobs', { method: 'POST', body, signal });
+  const response = await queue()
+    .fetch('https://queue/jobs', { method: 'POST', body, signal })
+    .catch((error: unknown) => {
+      const reason = `the queue did not answer for job ${grant.jobId}: ${error}`;
+      throw new NibbleError(signal.aborted ? { code: 'cancelled', tokens: 0 } : { code: 'internal', reason });
+    });
   if (!response.ok) return { ok: false, failure: ((await response.json()) as { failure: Failure }).failure };
   return { ok: true, value: eventStream(queue, grant.jobId, response.body!.getReader(), signal) };
 }
@@ -30,8 +41,10 @@ function eventStream(queue: Queue, jobId: string, first: Bytes, signal: AbortSig
   let lines = lineReader(bytes);
   let attachments = 0;
   const seen = { started: false, tokens: 0 };
-  const cancel = () => bytes.cancel().catch(() => undefined);
-  signal.addEventListener('abort', cancel);
+  const cancel = async (): Promise<void> => {
+    await bytes.cancel().catch(() => undefined);
+  };
+  signal.addEventListener('abort', () => void cancel());
 
   /** The next event, or null when this connection broke off before the end. */
   const read = async (): Promise<JobEvent | null> => {
@@ -45,8 +58,9 @@ function eventStream(queue: Queue, jobId: string, first: Bytes, signal: AbortSig
   const attach = async (): Promise<boolean> => {
     attachments += 1;
     if (signal.aborted || attachments > MAX_ATTACHMENTS) return false;
+    if (attachments > 1) await scheduler.wait(RETRY_MS);
     try {
-      const response = await queue.fetch(`https://queue/jobs/${jobId}/events?from=${seen.tokens}`, { signal });
+      const response = await queue().fetch(`https://queue/jobs/${jobId}/events?from=${seen.tokens}`, { signal });
       if (!response.ok) return false;
       bytes = response.body!.getReader();
       lines = lineReader(bytes);

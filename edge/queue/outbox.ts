@@ -10,6 +10,10 @@ export class Outbox {
   readonly #store: QueueStore;
   readonly #accounts: Env['ACCOUNT'];
   readonly #sending = new Map<string, Promise<void>>();
+  /** Accounts that got another settlement while one was under way. */
+  readonly #again = new Set<string>();
+  /** Booked, and to be deleted with the next write: a commit of its own would cost every job a disk flush. Booking twice does nothing. */
+  #acknowledged: string[] = [];
 
   constructor(store: QueueStore, accounts: Env['ACCOUNT']) {
     this.#store = store;
@@ -18,21 +22,28 @@ export class Outbox {
 
   /** Sends what is due. One call to an account at a time: what comes meanwhile goes with the next. */
   flush(nowMs: number): Promise<unknown> {
+    this.#forget();
     for (const accountId of this.#store.dueAccounts(nowMs)) {
-      if (this.#sending.has(accountId)) continue;
-      const sending = this.#send(accountId).finally(() => this.#sending.delete(accountId));
-      this.#sending.set(accountId, sending);
+      if (this.#sending.has(accountId)) this.#again.add(accountId);
+      else
+        this.#sending.set(
+          accountId,
+          this.#send(accountId).finally(() => this.#sending.delete(accountId)),
+        );
     }
     return Promise.all(this.#sending.values());
   }
 
   async #send(accountId: string): Promise<void> {
-    for (;;) {
+    do {
+      this.#again.delete(accountId);
+      this.#forget();
       const due = this.#store.due(accountId, Date.now(), MAX_BATCH);
       if (due.length === 0) return;
       const jobIds = due.map((entry) => entry.settlement.jobId);
       try {
         await this.#accounts.getByName(accountId).settle(due.map((entry) => entry.settlement));
+        this.#acknowledged.push(...jobIds);
       } catch (error) {
         const attempts = Math.max(...due.map((entry) => entry.attempts)) + 1;
         console.error({
@@ -45,7 +56,12 @@ export class Outbox {
         this.#store.postpone(jobIds, Date.now() + retryDelayMs(attempts));
         return;
       }
-      this.#store.acknowledge(jobIds);
-    }
+    } while (this.#again.has(accountId));
+  }
+
+  #forget(): void {
+    if (this.#acknowledged.length === 0) return;
+    this.#store.acknowledge(this.#acknowledged);
+    this.#acknowledged = [];
   }
 }

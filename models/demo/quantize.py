@@ -125,6 +125,7 @@ def save_quantized(source: Path, output: Path, tensors: Tensors) -> None:
     quantized = {name.rsplit(".", 1)[0] for name in tensors}
     rest = {name: value for name, value in load_file(source / "model.safetensors").items() if name.rsplit(".", 1)[0] not in quantized}
     save_file(rest | tensors, output / "model.safetensors", metadata={"format": "pt"})
+    (output / "model.safetensors").chmod(0o644)
     settings = {
         "bits": BITS, "group_size": GROUP_SIZE, "damp_percent": DAMP, "desc_act": False, "static_groups": False,
         "sym": True, "true_sequential": True, "quant_method": "gptq", "checkpoint_format": "gptq",

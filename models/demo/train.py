@@ -1,6 +1,7 @@
 """Trains the demo tokenizer and the demo model from scratch on the CPU, and saves them in the Hugging Face layout.
 
     python train.py --minutes 40 --output f16
+    python train.py --minutes 40 --start earlier --seed 21 --peak-lr 2e-3 --output f16      goes on from a checkpoint
 """
 
 import argparse
@@ -16,12 +17,14 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
+from checkpoint import load_model
 from generate import stream
 from vocabulary import MAX_POSITIONS, VOCAB_SIZE, document_ids, load_tokenizer, save_tokenizer, train_tokenizer
 
-TRAIN_SEED, TOKENIZER_SEED = 20, 10  # evaluate.py and quantize.py use other seeds
+TOKENIZER_SEED = 10
+TRAIN_SEED = 20  # evaluate.py and quantize.py use other seeds
 ROWS, ROW_TOKENS = 8, 512  # 4096 tokens a step
-PEAK_LR, LAST_LR, WARMUP_STEPS = 3e-3, 3e-5, 100
+PEAK_LR, LAST_LR, WARMUP_STEPS = 3e-3, 3e-5, 50
 HERE = Path(__file__).parent
 
 CONFIG = {
@@ -78,24 +81,25 @@ def packed_loss(model: LlamaForCausalLM, ids: Tensor, positions: Tensor) -> Tens
     return cross_entropy(logits[:, :-1].reshape(-1, VOCAB_SIZE), targets.reshape(-1), ignore_index=-100)
 
 
-def learning_rate(step: int, progress: float) -> float:
-    cosine = LAST_LR + (PEAK_LR - LAST_LR) * 0.5 * (1 + math.cos(math.pi * min(progress, 1.0)))
+def learning_rate(step: int, progress: float, peak: float) -> float:
+    cosine = LAST_LR + (peak - LAST_LR) * 0.5 * (1 + math.cos(math.pi * min(progress, 1.0)))
     return cosine * min(1.0, (step + 1) / WARMUP_STEPS)
 
 
-def train(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, minutes: float, checkpoint: Path | None) -> None:
+def train(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, minutes: float, seed: int, peak_lr: float) -> None:
+    """Adam with warm-up and a cosine over the time budget; the caller saves."""
     matrices = [parameter for parameter in model.parameters() if parameter.dim() == 2]
     vectors = [parameter for parameter in model.parameters() if parameter.dim() != 2]
     groups = [{"params": matrices, "weight_decay": 0.05}, {"params": vectors, "weight_decay": 0.0}]
-    optimizer = torch.optim.AdamW(groups, lr=PEAK_LR, betas=(0.9, 0.97), fused=True)
+    optimizer = torch.optim.AdamW(groups, lr=peak_lr, betas=(0.9, 0.97), fused=True)
     start, budget_s, mean_loss = time.monotonic(), minutes * 60, float("nan")
     model.train()
-    for step, (ids, positions) in enumerate(packed_batches(TRAIN_SEED, tokenizer)):
+    for step, (ids, positions) in enumerate(packed_batches(seed, tokenizer)):
         elapsed_s = time.monotonic() - start
         if elapsed_s > budget_s:
             break
         for group in optimizer.param_groups:
-            group["lr"] = learning_rate(step, elapsed_s / budget_s)
+            group["lr"] = learning_rate(step, elapsed_s / budget_s, peak_lr)
         loss = packed_loss(model, ids, positions)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
@@ -105,8 +109,6 @@ def train(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, minutes: 
         if step % 50 == 0:
             tokens = (step + 1) * ids.numel()
             print(f"step {step} tokens {tokens} elapsed_s {elapsed_s:.0f} loss {loss.item():.4f} mean {mean_loss:.4f}", flush=True)
-        if checkpoint and step % 500 == 499:
-            save_model(model, checkpoint)
     print(f"done: {step} steps, {step * ROWS * ROW_TOKENS} tokens, {elapsed_s:.0f} s, mean loss {mean_loss:.4f}", flush=True)
 
 
@@ -115,6 +117,7 @@ def save_model(model: LlamaForCausalLM, folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     tensors = {name: value.to(torch.float16).contiguous() for name, value in model.state_dict().items() if name != "lm_head.weight"}
     save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+    (folder / "model.safetensors").chmod(0o644)
     (folder / "config.json").write_text(json.dumps(CONFIG, indent=2) + "\n")
     (folder / "generation_config.json").write_text(json.dumps(GENERATION_CONFIG, indent=2) + "\n")
 
@@ -123,15 +126,22 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--minutes", type=float, default=40)
     parser.add_argument("--output", type=Path, default=HERE / "f16")
-    parser.add_argument("--checkpoint", type=Path, help="a folder for the model as it is every 500 steps")
+    parser.add_argument("--start", type=Path, help="a checkpoint to go on from, with its tokenizer; without it from scratch")
+    parser.add_argument("--seed", type=int, default=TRAIN_SEED)
+    parser.add_argument("--peak-lr", type=float, default=PEAK_LR)
     arguments = parser.parse_args()
     torch.manual_seed(1)
-    for folder in filter(None, (arguments.output, arguments.checkpoint)):
-        save_tokenizer(train_tokenizer(TOKENIZER_SEED, 30_000), folder)
-    tokenizer = load_tokenizer(arguments.output)
-    model = LlamaForCausalLM(LlamaConfig(**CONFIG)).float()
+    if arguments.start:
+        tokenizer, model = load_tokenizer(arguments.start), load_model(arguments.start)
+    else:
+        save_tokenizer(train_tokenizer(TOKENIZER_SEED, 30_000), arguments.output)
+        tokenizer, model = load_tokenizer(arguments.output), LlamaForCausalLM(LlamaConfig(**CONFIG)).float()
     print(f"{sum(parameter.numel() for parameter in model.parameters())} parameters", flush=True)
-    train(model, tokenizer, arguments.minutes, arguments.checkpoint)
+    train(model, tokenizer, arguments.minutes, arguments.seed, arguments.peak_lr)
+    if arguments.start:
+        arguments.output.mkdir(parents=True, exist_ok=True)
+        for name in ("tokenizer.json", "tokenizer_config.json"):
+            (arguments.output / name).write_bytes((arguments.start / name).read_bytes())
     save_model(model, arguments.output)
 
 

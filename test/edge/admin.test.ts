@@ -51,7 +51,8 @@ test('a price holds for the next request and is kept with its row', async () => 
 test('a model that is removed is unknown until a worker brings it again', async () => {
   const account = await newAccount();
   const model = newModel();
-  await ScriptedWorker.connect(account.workerToken, model);
+  const first = await ScriptedWorker.connect(account.workerToken, model);
+  first.close();
   await admin('DELETE', `/models/${encodeURIComponent(model.id)}`);
   expect((await call('GET', `/v1/models/${model.id}`, account.apiKey)).status).toBe(404);
   const worker = await ScriptedWorker.connect(account.workerToken, model);

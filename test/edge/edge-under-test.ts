@@ -5,6 +5,7 @@ import type { ModelCard } from '../../core/protocol.ts';
 import type { Caller, JobEvent, JobRequest, Submission, UsageRow } from '../../edge/api/service.ts';
 import { KeyRing } from '../../edge/auth.ts';
 import { CardCache } from '../../edge/catalog/cache.ts';
+import { CATALOG_NAME } from '../../edge/catalog/object.ts';
 import { EdgeService } from '../../edge/edge-service.ts';
 import { queueName } from '../../edge/queue/object.ts';
 
@@ -32,6 +33,13 @@ export function newModel(overrides: Partial<ModelCard> = {}): ModelCard {
 
 export function queueOf(model: ModelCard) {
   return env.QUEUE.getByName(queueName(model.id));
+}
+
+/** A model that the catalog knows and no worker serves. */
+export async function idleModel(): Promise<ModelCard> {
+  const model = newModel();
+  await env.CATALOG.getByName(CATALOG_NAME).register(model);
+  return model;
 }
 
 /** A call of an HTTP route with a JSON body. */

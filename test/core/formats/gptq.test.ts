@@ -137,6 +137,12 @@ describe('reading', () => {
     expect(dequantizeGptq(weight)[0]).toBe(-7);
   });
 
+  test('wraps a stored zero of 15 to 0, as text-generation-inference reads it', async () => {
+    const qzeros = { bytes: new Int32Array(4).fill(-1) };
+    expect((await readLinear(linear({ qzeros })).then(unpackGptq)).zeros[0]).toBe(0);
+    expect(dequantizeGptq(await readLinear(linear({ qzeros })))[0]).toBe(0);
+  });
+
   test('does without g_idx and bias', async () => {
     expect(await readLinear(linear({ g_idx: null, bias: null }))).toMatchObject({ gIdx: null, bias: null });
   });

@@ -2,7 +2,7 @@
 import { describe, expect, test } from 'vitest';
 import { NibbleError } from '../../../core/errors.ts';
 import { Detokenizer, type DetokenizerOptions } from '../../../core/text/detokenizer.ts';
-import type { Tokenizer } from '../../../core/text/tokenizer.ts';
+import { Tokenizer } from '../../../core/text/tokenizer.ts';
 import { randomOf } from '../formats/random.ts';
 import { caseNamed, load, nastyTexts, tokenizerCases } from './tokenizers.ts';
 
@@ -160,6 +160,20 @@ describe('bytes', () => {
     expect(run(tokenizer, [0xff, 0x80, 0xe2, 0x82].map(byte)).parts).toEqual(['\ufffd', '\ufffd', '', '', '\ufffd']);
     expect(run(tokenizer, [byte(0xe2), tokenizer.idOf('▁cat')!]).parts).toEqual(['', '\ufffd cat', '']);
   });
+});
+
+test('a strip of two characters may be spread over two tokens', () => {
+  const { json } = caseNamed('byte-fallback fixture')!;
+  const decoders = [
+    { type: 'Replace', pattern: { String: '▁' }, content: ' ' },
+    { type: 'ByteFallback' },
+    { type: 'Fuse' },
+    { type: 'Strip', content: ' ', start: 2, stop: 0 },
+  ];
+  const tokenizer = new Tokenizer({ ...json, decoder: { type: 'Sequence', decoders } }, {});
+  const [mark, cat] = [tokenizer.idOf('▁')!, tokenizer.idOf('▁cat')!];
+  expect(run(tokenizer, [mark, cat, cat]).text).toBe('cat cat');
+  expect(run(tokenizer, [mark, mark, cat]).text).toBe(' cat');
 });
 
 describe("SentencePiece's leading space", () => {

@@ -1,7 +1,17 @@
 /** Leases: what happens to a job when its client leaves, its worker dies, or its worker misbehaves. */
 import { expect, test } from 'vitest';
 import type { JobEvent } from '../../../edge/api/service.ts';
-import { jobRequest, moneyOf, newAccount, newModel, queueOf, readAll, rowOf, submit } from '../edge-under-test.ts';
+import {
+  idleModel,
+  jobRequest,
+  moneyOf,
+  newAccount,
+  newModel,
+  queueOf,
+  readAll,
+  rowOf,
+  submit,
+} from '../edge-under-test.ts';
 import { ScriptedWorker } from '../scripted-worker.ts';
 
 const free = { promptTokens: 0, cachedTokens: 0, completionTokens: 0, costPicoUsd: 0 };
@@ -55,7 +65,7 @@ test("the abort of a client's request cancels its job, free before the first tok
 
 test('a waiting job that is cancelled never reaches a worker', async () => {
   const account = await newAccount();
-  const model = newModel();
+  const model = await idleModel();
   const left = await submit(account, jobRequest(model));
   const kept = await submit(account, jobRequest(model));
   await left.events.cancel();
@@ -222,7 +232,8 @@ test('an ended job can be read again from any token', async () => {
   const submission = await submit(account, jobRequest(model));
   await readAll(submission);
   const response = await queueOf(model).fetch(`https://queue/jobs/${submission.jobId}/events?from=5`);
-  const events = (await response.text())
+  const events = new TextDecoder()
+    .decode(await response.arrayBuffer())
     .trim()
     .split('\n')
     .map((line) => JSON.parse(line) as JobEvent);

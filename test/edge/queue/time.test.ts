@@ -3,6 +3,7 @@ import { evictDurableObject, runDurableObjectAlarm, runInDurableObject } from 'c
 import { afterEach, expect, test, vi } from 'vitest';
 import type { ModelCard } from '../../../core/protocol.ts';
 import {
+  idleModel,
   jobRequest,
   moneyOf,
   newAccount,
@@ -31,7 +32,7 @@ async function crash(model: ModelCard): Promise<void> {
 
 test('a job that no worker takes in time fails with no_capacity, free', async () => {
   const account = await newAccount();
-  const model = newModel();
+  const model = await idleModel();
   const submission = await submit(account, jobRequest(model));
   const events = readAll(submission);
   jump(60_001);
@@ -43,7 +44,7 @@ test('a job that no worker takes in time fails with no_capacity, free', async ()
 
 test('a full queue refuses and gives the reservation back', async () => {
   const account = await newAccount();
-  const model = newModel();
+  const model = await idleModel();
   const waiting = await Promise.all(Array.from({ length: 64 }, () => submit(account, jobRequest(model))));
   const refused = await service.submit(account.caller, jobRequest(model), new AbortController().signal);
   expect(refused).toMatchObject({ ok: false, failure: { code: 'queue_full', depth: 64 } });
@@ -53,7 +54,7 @@ test('a full queue refuses and gives the reservation back', async () => {
 
 test('while nothing flows a stream says that it is waiting', async () => {
   const account = await newAccount();
-  const model = newModel();
+  const model = await idleModel();
   const submission = await submit(account, jobRequest(model));
   const reader = submission.events.getReader();
   jump(3_000);
@@ -103,7 +104,7 @@ test('an idle object that is evicted keeps its workers', async () => {
 
 test('a waiting job outlives a crash: its reader comes back and sees one whole answer', async () => {
   const account = await newAccount();
-  const model = newModel();
+  const model = await idleModel();
   const submission = await submit(account, jobRequest(model));
   const events = readAll(submission);
   await crash(model);
@@ -131,7 +132,7 @@ test('a crash in mid-answer ends the job by name, billed for the tokens in stora
 
 test('a waiting job whose reader does not come back after a crash is cancelled', async () => {
   const account = await newAccount();
-  const model = newModel();
+  const model = await idleModel();
   const submission = await submit(account, jobRequest(model));
   await crash(model);
   // The new instance starts with this call; the broken stream is not read, so nobody re-attaches.

@@ -1,0 +1,155 @@
+import { readFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { describe, expect, test } from 'vitest';
+import { failureOf } from '../../core/errors.ts';
+import { type Command, helpOf, parseOptions } from '../../gpu-worker/command-line.ts';
+import { nibble } from '../end-to-end/running-edge.ts';
+import { DEMO_DIRECTORY } from './demo-model.ts';
+
+const command: Command = {
+  name: 'try',
+  summary: 'for tests',
+  positionals: ['MODEL'],
+  flags: {
+    'max-tokens': { kind: 'integer', help: 'a count', minimum: 1, env: 'MAX_TOKENS' },
+    rate: { kind: 'number', help: 'a rate' },
+    method: { kind: 'text', help: 'one of two', choices: ['a', 'b'] },
+    loud: { kind: 'switch', help: 'a switch' },
+  },
+  pending: ['num-shard'],
+  examples: ['nibble try MODEL'],
+  run: async () => {},
+};
+
+function refusal(args: string[], environment: NodeJS.ProcessEnv = {}): string {
+  try {
+    parseOptions(command, args, environment);
+  } catch (error) {
+    const failure = failureOf(error);
+    return failure.code === 'usage' ? failure.reason : `not a usage failure: ${failure.code}`;
+  }
+  return 'accepted';
+}
+
+describe('options', () => {
+  test('come from flags, then from TGI’s environment variables', () => {
+    expect(
+      parseOptions(command, ['m', '--max-tokens', '5', '--rate=0.5', '--loud'], { MAX_TOKENS: '9' }).number(
+        'max-tokens',
+      ),
+    ).toBe(5);
+    const options = parseOptions(command, ['m'], { MAX_TOKENS: '9' });
+    expect([options.number('max-tokens'), options.on('loud'), options.text('method'), options.positionals]).toEqual([
+      9,
+      false,
+      null,
+      ['m'],
+    ]);
+  });
+
+  test.each([
+    [['m', '--max-tokens', 'many'], '--max-tokens is "many"; a whole number is needed'],
+    [['m', '--max-tokens', '1.5'], '--max-tokens is "1.5"; a whole number is needed'],
+    [['m', '--max-tokens', '0'], '--max-tokens is 0; it must be at least 1'],
+    [['m', '--max-tokens'], '--max-tokens needs a value'],
+    [['m', '--method', 'c'], '--method is "c"; it is one of a, b'],
+    [['m', '--loud=yes'], '--loud takes no value'],
+    [['m', '--num-shard', '2'], '--num-shard is not supported yet'],
+    [['m', '--colour'], '--colour is not an option of "nibble try"; see --help'],
+    [['m', 'n'], '"n" was not expected; see --help'],
+    [[], 'MODEL is missing; see --help'],
+  ])('%j is refused: %s', (args, reason) => {
+    expect(refusal(args)).toBe(reason);
+  });
+
+  test('a variable of a flag that is not built yet is not ignored either', () => {
+    expect(refusal(['m'], { NUM_SHARD: '2' })).toBe('NUM_SHARD: --num-shard is not supported yet');
+  });
+
+  test('help names every flag, variable and pending flag', () => {
+    for (const word of ['--max-tokens', '[MAX_TOKENS]', '--method a|b', '--num-shard', 'nibble try MODEL'])
+      expect(helpOf(command)).toContain(word);
+  });
+});
+
+describe('the program', () => {
+  test('exits 2 on wrong usage with one sentence, and 0 on help', async () => {
+    for (const args of [
+      ['conjure'],
+      ['quantize', 'a', 'b'],
+      ['generate', '--ids', 'one'],
+      ['generate', '--model-id', DEMO_DIRECTORY],
+      ['serve', '--model-id', 'x'],
+    ]) {
+      const { code, stdout, stderr } = await nibble(args);
+      expect([args, code, stdout, stderr.trim().split('\n').length]).toEqual([args, 2, '', 1]);
+    }
+    const { code, stdout } = await nibble(['serve', '--help']);
+    expect(code).toBe(0);
+    expect(stdout).toContain('--graceful-termination-timeout');
+  });
+
+  test('a backend that is not built yet is refused, never replaced', async () => {
+    const { code, stderr } = await nibble([
+      'generate',
+      '--model-id',
+      join(DEMO_DIRECTORY, 'f16'),
+      '--prompt',
+      'x',
+      '--backend',
+      'webgpu',
+    ]);
+    expect([code, stderr]).toEqual([2, 'nibble generate: --backend webgpu is not supported yet\n']);
+  });
+
+  test('inspect tells what the demo model is', async () => {
+    const { code, stdout } = await nibble(['inspect', join(DEMO_DIRECTORY, 'gptq-int4'), '--json']);
+    expect(code).toBe(0);
+    const { model_type, parameters, quantization, tensors, weight_bytes } = JSON.parse(stdout);
+    const plain = JSON.parse((await nibble(['inspect', join(DEMO_DIRECTORY, 'f16'), '--json'])).stdout);
+    expect([model_type, parameters]).toEqual(['llama', plain.parameters]);
+    expect(quantization).toEqual({
+      method: 'gptq',
+      bits: 4,
+      group_size: 64,
+      desc_act: false,
+      sym: true,
+      checkpoint_format: 'gptq',
+    });
+    expect(plain.quantization).toBeNull();
+    expect(plain.weight_bytes).toBe(2 * plain.parameters);
+    expect(tensors.find(({ name }: { name: string }) => name.endsWith('q_proj.qweight'))).toMatchObject({
+      dtype: 'I32',
+      shape: [32, 256],
+      bytes: 32768,
+    });
+    expect(weight_bytes).toBe(tensors.reduce((sum: number, { bytes }: { bytes: number }) => sum + bytes, 0));
+  });
+
+  test('inspect reads a lone file', async () => {
+    const { stdout } = await nibble(['inspect', join(DEMO_DIRECTORY, 'f16', 'model.safetensors'), '--json']);
+    expect(JSON.parse(stdout)).toMatchObject({ model_type: null, quantization: null });
+  });
+
+  test('generate is repeatable under a seed and says what it did', async () => {
+    const args = [
+      'generate',
+      '--model-id',
+      join(DEMO_DIRECTORY, 'gptq-int4'),
+      '--prompt',
+      'Once upon a time',
+      '--temperature',
+      '1',
+      '--seed',
+      '4',
+      '--json',
+    ];
+    const [first, again] = [JSON.parse((await nibble(args)).stdout), JSON.parse((await nibble(args)).stdout)];
+    expect(again.text).toBe(first.text);
+    expect(first.ids).toHaveLength(20);
+    expect(first.logprobs).toHaveLength(20);
+    expect(first).toMatchObject({ backend: 'wasm', finish_reason: 'length' });
+    const { bos_token_id } = JSON.parse(await readFile(join(DEMO_DIRECTORY, 'gptq-int4', 'config.json'), 'utf8'));
+    expect(first.prompt_ids[0]).toBe(bos_token_id);
+  });
+});
