@@ -42,8 +42,6 @@ export type Failure =
   | { code: 'model_unsupported'; file: string; option: string; reason: string }
   | { code: 'usage'; reason: string };
 
-export type FailureCode = Failure['code'];
-
 /** A failure as something to throw: at start for configuration, anywhere for impossible states. Cross sockets as `failure`, never as a class. */
 export class NibbleError extends Error {
   readonly failure: Failure;
