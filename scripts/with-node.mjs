@@ -8,6 +8,7 @@ import { fileURLToPath } from 'node:url';
 
 /** The first release that runs TypeScript files without a flag; relaxed SIMD is right from 22 on. */
 const OLDEST_NODE = [22, 18];
+const PARENT_CHECK_MS = 1000;
 
 const root = join(dirname(fileURLToPath(import.meta.url)), '..');
 const [program, ...args] = process.argv.slice(2);
@@ -25,22 +26,24 @@ if (!existsSync(join(root, 'node_modules', '.package-lock.json'))) {
   }
 }
 
+// A group of its own: the terminal's Ctrl-C reaches this process alone and is passed on once, like every other signal.
 const child = spawn(nodeBinary(), [join(root, program), ...args], {
   stdio: ['inherit', 'inherit', 'inherit', 'ipc'],
+  detached: true,
   env: {
     ...process.env,
     PATH: `${join(root, 'node_modules', '.bin')}:${process.env.PATH ?? ''}`,
     NODE_NO_WARNINGS: '1',
   },
 });
-// The terminal sends Ctrl-C to the child as well; a signal to this process alone is passed on. The child also stops when this process is gone (its channel closes).
-process.on('SIGINT', () => {
-  if (!process.stdin.isTTY) child.kill('SIGINT');
-});
-for (const signal of ['SIGTERM', 'SIGHUP']) process.on(signal, () => child.kill(signal));
+for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP']) process.on(signal, () => child.kill(signal));
+// Should this process be killed, the channel closes and the child stops; should the one before it be killed, this one stops the child.
+const parent = process.ppid;
+setInterval(() => {
+  if (process.ppid !== parent) child.kill('SIGTERM');
+}, PARENT_CHECK_MS).unref();
 child.on('exit', (code, signal) => {
   process.exitCode = signal === null ? (code ?? 1) : 1;
-  process.disconnect?.();
 });
 
 /** node_modules' own Node where it runs here, else this one when it is new enough. */
