@@ -14,7 +14,7 @@ export class EdgeLink implements LinkService {
     this.#keys = keys;
   }
 
-  async connect({ token, model, shard }: LinkRequest): Promise<Outcome<Response>> {
+  async authorize({ token, model }: LinkRequest): Promise<Outcome<unknown>> {
     const caller = await this.#keys.verify(token);
     if (caller === null) return { ok: false, failure: { code: 'invalid_key' } };
     const account = this.#env.ACCOUNT.getByName(caller.accountId);
@@ -22,8 +22,11 @@ export class EdgeLink implements LinkService {
     if (!authorized.ok) return authorized;
     const { models } = authorized.value;
     if (models !== null && !models.includes(model)) return { ok: false, failure: { code: 'model_forbidden', model } };
+    return authorized;
+  }
+
+  connect({ model, shard }: LinkRequest): Promise<Response> {
     const url = `https://queue/link?model=${encodeURIComponent(model)}`;
-    const queue = this.#env.QUEUE.getByName(queueName(model, shard));
-    return { ok: true, value: await queue.fetch(url, { headers: { upgrade: 'websocket' } }) };
+    return this.#env.QUEUE.getByName(queueName(model, shard)).fetch(url, { headers: { upgrade: 'websocket' } });
   }
 }

@@ -19,8 +19,10 @@ export interface LinkRequest {
 }
 
 export interface LinkService {
-  /** The upgraded response of the model's queue, or why this token may not serve this model. */
-  connect(request: LinkRequest): Promise<Outcome<Response>>;
+  /** Whether this token may serve this model. */
+  authorize(request: LinkRequest): Promise<Outcome<unknown>>;
+  /** The upgraded response of the model's queue; call it after `authorize`. */
+  connect(request: LinkRequest): Promise<Response>;
 }
 
 /** An app of its own: an upgraded response takes no headers from middleware. */
@@ -38,17 +40,20 @@ export function linkRoute(resolve: (c: Context) => LinkService): Hono {
       /^Bearer +(\S+) *$/i.exec(c.req.header('authorization') ?? '')?.[1] ??
       (subprotocol === undefined ? undefined : SUBPROTOCOL.exec(subprotocol)![1]);
     if (token === undefined) return refuse(c, { code: 'invalid_key' });
-    if (c.req.header('upgrade')?.toLowerCase() !== 'websocket')
-      return refuse(c, invalid(null, 'This route takes WebSocket upgrades only.'));
     const model = c.req.query('model') ?? '';
     if (model === '' || model.length > MAX_MODEL_CHARS)
       return refuse(c, invalid('model', `model must have 1 to ${MAX_MODEL_CHARS} characters.`));
     const shard = Number(c.req.query('shard') ?? '0');
     if (!Number.isInteger(shard) || shard < 0 || shard >= NUM_SHARDS) return refuse(c, { code: 'route_not_found' });
-    const connected = await resolve(c).connect({ token, model, shard });
-    if (!connected.ok) return refuse(c, connected.failure);
-    if (subprotocol === undefined) return connected.value;
-    const { webSocket } = connected.value;
+    const service = resolve(c);
+    const authorized = await service.authorize({ token, model, shard });
+    if (!authorized.ok) return refuse(c, authorized.failure);
+    // Last: a worker whose socket was refused asks once more without the upgrade, to learn why.
+    if (c.req.header('upgrade')?.toLowerCase() !== 'websocket')
+      return refuse(c, invalid(null, 'This route takes WebSocket upgrades only.'));
+    const upgraded = await service.connect({ token, model, shard });
+    if (subprotocol === undefined) return upgraded;
+    const { webSocket } = upgraded;
     return new Response(null, { status: 101, webSocket, headers: { 'sec-websocket-protocol': subprotocol } });
   });
   return app;

@@ -1,5 +1,5 @@
 /** TGI answer: /generate's body and headers. */
-import type { FinishReason, TokenOut } from '../../core/protocol.ts';
+import type { TokenOut } from '../../core/protocol.ts';
 import { answerHeaders } from './openai-answer.ts';
 import { codePoints } from './openai-logprobs.ts';
 import type { ApiContext } from './request.ts';
@@ -13,6 +13,8 @@ export interface TgiAsked {
   prefix: string;
   details: boolean;
   topTokens: boolean;
+  /** null: until the context is full. */
+  maxNewTokens: number | null;
   /** null when greedy. */
   seed: number | null;
 }
@@ -25,7 +27,12 @@ export interface Times {
   finishedMs: number;
 }
 
-export function tgiFinishReason(reason: FinishReason): 'length' | 'eos_token' | 'stop_sequence' {
+/** TGI looks at the length first: an end that comes as the very last token asked for is "length". */
+export function tgiFinishReason(
+  { reason, usage }: Pick<Finished, 'reason' | 'usage'>,
+  maxNewTokens: number | null,
+): 'length' | 'eos_token' | 'stop_sequence' {
+  if (usage.completionTokens === maxNewTokens) return 'length';
   switch (reason) {
     case 'length':
       return 'length';
@@ -45,7 +52,7 @@ export const tgiTopTokens = (token: TokenOut) =>
 
 export function generateResponse(asked: TgiAsked, text: string, tokens: TokenOut[], finished: Finished): object {
   const details = {
-    finish_reason: tgiFinishReason(finished.reason),
+    finish_reason: tgiFinishReason(finished, asked.maxNewTokens),
     generated_tokens: finished.usage.completionTokens,
     seed: asked.seed,
     // TGI fills it only where it was started with --enable-prefill-logprobs.

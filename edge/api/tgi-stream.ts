@@ -37,7 +37,7 @@ export function tgiEncoder(asked: TgiAsked, requestId: string): EncodeEvent {
         if (held === null) return incomplete('the job finished without a token');
         const { promptTokens, completionTokens, costPicoUsd } = event.usage;
         const details = {
-          finish_reason: tgiFinishReason(event.reason),
+          finish_reason: tgiFinishReason(event, asked.maxNewTokens),
           generated_tokens: completionTokens,
           seed: asked.seed,
           input_length: promptTokens,

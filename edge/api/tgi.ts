@@ -86,6 +86,7 @@ async function read(c: ApiContext, json: unknown, route: Route): Promise<Outcome
       prefix: fullText ? body.inputs : '',
       details: parameters.details === true || parameters.decoder_input_details === true,
       topTokens: job.topLogprobs > 0,
+      maxNewTokens: job.maxNewTokens,
       seed: sampled ? job.sampling.seed : null,
     },
   };

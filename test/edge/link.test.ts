@@ -23,6 +23,7 @@ test('the link is refused before the upgrade, by status', async () => {
     [404, '?model=m&shard=1', worker],
     [400, '', worker],
     [400, '?model=m', { ...worker, upgrade: 'h2c' }],
+    [403, '?model=m', { authorization: `Bearer ${account.apiKey}`, upgrade: '' }],
   ];
   for (const [status, query, headers] of cases) {
     const response = await dial(query, headers);

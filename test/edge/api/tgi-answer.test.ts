@@ -60,6 +60,13 @@ describe('/generate', () => {
     expect(await drawn.json()).toMatchObject({ details: { seed: service.requests[0]?.sampling.seed } });
   });
 
+  it('calls an end of sequence on the last token asked for a length, as TGI does', async () => {
+    const parameters = { details: true, max_new_tokens: 3 };
+    expect(await answer('/generate', { inputs: 'Hi', parameters })).toMatchObject({
+      details: { finish_reason: 'length', generated_tokens: 3 },
+    });
+  });
+
   it('takes decoder_input_details for details, with an empty prefill', async () => {
     const body = { inputs: 'Hi', parameters: { decoder_input_details: true } };
     expect(await answer('/generate', body)).toMatchObject({ details: { prefill: [], tokens: [{}, {}, {}] } });
