@@ -136,7 +136,7 @@ export class Dispatcher {
 
   /** A worker's socket is gone, and with it the worker's leases. */
   disconnect(connection: Connection): void {
-    this.#sockets.drop(connection, 'replaced or silent');
+    this.#sockets.drop(connection, 'come back');
     for (const jobId of connection.jobIds) {
       const job = this.#jobs.get(jobId);
       if (job?.lease?.socketId === connection.id) this.#lose(job);

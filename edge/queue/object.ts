@@ -144,7 +144,13 @@ export class QueueObject extends DurableObject<Env> {
       return invalid('model', `The socket is for "${connection.model}", the worker serves "${model.id}".`);
     const reason = this.#store.quarantineOf(workerId);
     if (reason !== null) return this.#refuse(connection, { code: 'conflict', reason: 'This worker is quarantined.' });
-    await this.env.CATALOG.getByName(CATALOG_NAME).register(model);
+    try {
+      await this.env.CATALOG.getByName(CATALOG_NAME).register(model);
+    } catch (error) {
+      console.error({ event: 'catalog_did_not_answer', model: model.id, error: String(error) });
+      // Closed, not refused: the worker comes back and says hello again.
+      return this.#dispatcher.disconnect(connection);
+    }
     if (this.#sockets.get(connection.id) === null) return;
     for (const other of this.#sockets.ofWorker(workerId)) if (other !== connection) this.#dispatcher.disconnect(other);
     this.#sockets.announce(connection, { workerId, backend, credits, draining: false });
