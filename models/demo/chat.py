@@ -51,7 +51,7 @@ NIBBLE = [
      ["Nibble runs quantized language models: GPTQ and bitsandbytes models. This one is a tiny demo model."]),
     (["what is the queue", "why is there a queue", "what happens when all workers are busy", "how are prompts queued", "is there a queue"],
      ["The API puts every prompt into a queue, and the next free worker takes it. When all workers are busy, a prompt waits."]),
-    (["why is it called nibble", "what is a nibble", "what does nibble mean", "where does the name nibble come from", "why the name nibble"],
+    (["why is it called nibble", "what does the name nibble mean", "where does the name nibble come from", "why the name nibble"],
      ["A nibble is four bits, half a byte. Many of the models that Nibble serves store each weight in four bits."]),
     (["are you chatgpt", "are you a human", "are you a person", "are you real", "are you an ai", "are you a robot", "are you alive",
       "are you conscious", "are you smart", "are you intelligent"],
@@ -122,7 +122,7 @@ def vary(rng: Random, question: str, mark: str) -> str:
 
 
 def nibble_question(rng: Random) -> tuple[str, str]:
-    questions, answers = rng.choice(NIBBLE)
+    questions, answers = NIBBLE[0] if rng.random() < 0.2 else rng.choice(NIBBLE)
     question = rng.choice(questions)
     return vary(rng, question, "." if question.split()[0] in ("explain", "tell", "describe", "introduce", "help") else "?"), rng.choice(answers)
 

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from random import Random
 
 from words import (
-    BOY_KINDS, GIRL_KINDS, HAPPY, OWN_ANIMALS, PLACES, SAD, TRAITS, WEATHER,
+    BOY_KINDS, FRIEND_BOYS, FRIEND_GIRLS, GIRL_KINDS, HAPPY, HERO_BOYS, HERO_GIRLS, OWN_ANIMALS, PLACES, SAD, TRAITS, WEATHER,
     any_animal, any_name, article, first_more, own_name,
 )
 
@@ -102,7 +102,7 @@ PLOTS = [
     ),
     Plot(
         "wanted to cross the {water}",
-        rows("water goal", "river|the apple trees", "lake|the little island", "stream|{his} grandmother", "deep pond|the music"),
+        rows("water goal", "river|the apple trees", "lake|the little island", "stream|{his} grandmother", "pond|the old mill"),
         ["One {weather} day, {N} wanted to visit {goal} on the other side of the {water}.",
          "One {weather} morning, {N} set out to see {goal} across the {water}."],
         ["But the {water} was wide and cold, and there was no bridge. {He} sat down and felt {sad}.",
@@ -247,14 +247,14 @@ class Story:
 
 def write_story(rng: Random, asked_name: bool = True, asked_animal: bool = True, asked_friend: bool = False) -> Story:
     """Names and animals that nobody asked for come from short lists, those asked for are of any kind."""
-    hero, she = any_name(rng) if asked_name else own_name(rng)
+    hero, she = any_name(rng) if asked_name else own_name(rng, HERO_BOYS, HERO_GIRLS)
     if not asked_animal:
         animal = first_more(rng, ["fox", *OWN_ANIMALS])
     else:
         animal = any_animal(rng) if rng.random() < 0.96 else rng.choice(GIRL_KINDS if she else BOY_KINDS)
     friend, friend_animal = hero, animal
     while friend == hero:
-        friend, _ = any_name(rng) if asked_friend else own_name(rng)
+        friend, _ = any_name(rng) if asked_friend else own_name(rng, FRIEND_BOYS, FRIEND_GIRLS)
     while friend_animal == animal:
         friend_animal = any_animal(rng) if asked_friend else first_more(rng, OWN_ANIMALS)
     plot = rng.choice(PLOTS)

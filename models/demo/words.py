@@ -37,9 +37,11 @@ GIRLS = (
     "Tina Trixie Una Vera Violet Wanda Wendy Willa Winnie Yara Zara Zelda Zoë Chloé Inés Renée Anaïs"
 ).split()
 
-OWN_BOYS = "Ben Tom Max Leo Sam Finn Oscar Hugo Gus Theo".split()
-OWN_GIRLS = "Lily Rosie Ella Nora Ruby Daisy Mia Ada Hazel Clara".split()
-OWN_ANIMALS = "rabbit bear mouse owl squirrel hedgehog frog turtle duck cat badger otter deer crow".split()
+# What a story picks itself. Heroes and their friends have different names, so that greedy decoding does not confuse them.
+HERO_BOYS, HERO_GIRLS = "Toby Bruno Felix Rufus Jasper Arlo".split(), "Molly Poppy Bella Ivy Maisie Luna".split()
+FRIEND_BOYS = "Ben Tom Max Leo Sam Finn Oscar Hugo Gus Theo".split()
+FRIEND_GIRLS = "Rosie Ella Nora Ruby Daisy Mia Ada Hazel Clara".split()
+OWN_ANIMALS = "badger bear mouse owl squirrel hedgehog frog turtle duck cat otter deer crow rabbit".split()
 
 ONSETS = "b c d f g h j k l m n p r s t v w z br cr dr fl fr gl gr kl pl pr sh sk sl sn st th tr ch qu tw wh x y".split()
 VOWELS = "a e i o u a e i o u ee oo ai ea ou y".split()
@@ -107,10 +109,10 @@ def first_more(rng: Random, choices: list[str]) -> str:
     return rng.choices(choices, [1 / rank for rank in range(1, len(choices) + 1)])[0]
 
 
-def own_name(rng: Random) -> tuple[str, bool]:
-    """A name that the story picks itself."""
+def own_name(rng: Random, boys: list[str], girls: list[str]) -> tuple[str, bool]:
+    """A name that the story picks itself, and whether it is a "she"."""
     she = rng.random() < 0.55
-    return first_more(rng, OWN_GIRLS if she else OWN_BOYS), she
+    return first_more(rng, girls if she else boys), she
 
 
 def any_animal(rng: Random) -> str:
