@@ -53,7 +53,7 @@ CONFIG = {
     "use_cache": True,
     "vocab_size": VOCAB_SIZE,
 }
-GENERATION_CONFIG = {"bos_token_id": 0, "eos_token_id": 1, "pad_token_id": 5, "do_sample": False}
+GENERATION_CONFIG = {"bos_token_id": 0, "eos_token_id": 1, "pad_token_id": 5, "do_sample": True, "temperature": 0.7}
 
 
 def packed_batches(seed: int, tokenizer: PreTrainedTokenizerFast) -> Iterator[tuple[Tensor, Tensor]]:
