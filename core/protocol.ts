@@ -10,10 +10,13 @@ export const MAX_LINK_MESSAGE_BYTES = 4_000_000;
 /** Bound of ids, names and roles: long enough for a Hub id with revision, short enough to log. */
 const name = z.string().min(1).max(200);
 const count = z.int().min(0);
-const tokenId = z
-  .int()
-  .min(0)
-  .max(2 ** 24);
+/** Far above any vocabulary. */
+export const MAX_TOKEN_ID = 2 ** 24;
+const tokenId = z.int().min(0).max(MAX_TOKEN_ID);
+/** No vocabulary's piece, nor what a stop string held back, is longer; a stored row of them must stay under 2 MB. */
+const tokenText = z.string().max(8192);
+/** A context of it, for prompt and for answer, at the highest price is a cost that a double still holds exactly. */
+const MAX_CONTEXT_TOKENS = 2 ** 22;
 
 /** OpenAI and TGI both allow at most 4 of them; 20 leaves room for others. */
 export const MAX_STOP_STRINGS = 20;
@@ -68,9 +71,9 @@ export const TokenOut = z.object({
   /** Natural log of its probability under the model's own distribution, before temperature and cuts. */
   logprob: z.number().nullable(),
   /** Text that became certain with this token: whole characters only, and nothing that may be the start of a stop string. */
-  text: z.string(),
+  text: tokenText,
   special: z.boolean(),
-  top: z.array(z.object({ id: tokenId, text: z.string(), logprob: z.number().nullable() })).max(MAX_TOP_LOGPROBS),
+  top: z.array(z.object({ id: tokenId, text: tokenText, logprob: z.number().nullable() })).max(MAX_TOP_LOGPROBS),
 });
 export type TokenOut = z.infer<typeof TokenOut>;
 
@@ -83,7 +86,7 @@ export const Frame = z.discriminatedUnion('kind', [
   z.object({ ...ofLease, kind: z.literal('started'), promptTokens: count, cachedTokens: count }),
   z.object({ ...ofLease, kind: z.literal('tokens'), from: count, tokens: z.array(TokenOut).min(1) }),
   /** `text`: what was still held back. `tokens`: the worker's own count of the answer. */
-  z.object({ ...ofLease, kind: z.literal('finished'), reason: FinishReason, tokens: count, text: z.string() }),
+  z.object({ ...ofLease, kind: z.literal('finished'), reason: FinishReason, tokens: count, text: tokenText }),
   z.object({ ...ofLease, kind: z.literal('failed'), failure }),
 ]);
 export type Frame = z.infer<typeof Frame>;
@@ -93,7 +96,7 @@ export const ModelCard = z.object({
   id: name,
   architecture: z.string().max(200),
   quantization: z.string().max(200).nullable(),
-  contextTokens: z.int().min(1),
+  contextTokens: z.int().min(1).max(MAX_CONTEXT_TOKENS),
   vocabSize: z.int().min(1),
   parameters: count,
   /** Upper bound of tokens for one byte of prompt, and for the text as a whole beside it (specials, added prefix). */

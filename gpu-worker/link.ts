@@ -46,6 +46,7 @@ export class Link {
   #socket: WebSocket | null = null;
   #linked = false;
   #closing = false;
+  #draining = false;
   #failedTries = 0;
   #heartbeat: NodeJS.Timeout | null = null;
   #retry: NodeJS.Timeout | null = null;
@@ -69,6 +70,8 @@ export class Link {
       this.#beat(DEFAULT_HEARTBEAT_MS);
     });
     socket.addEventListener('message', ({ data }) => {
+      // A socket that was given up may still deliver: its leases are void.
+      if (socket !== this.#socket) return;
       this.#heardMs = performance.now();
       if (data !== PONG) this.#receive(String(data));
     });
@@ -84,8 +87,9 @@ export class Link {
     if (frames.length > 0) this.#send({ type: 'frames', frames });
   }
 
-  /** No new leases from now on. */
+  /** No new leases from now on. A link that is lost after this does not come back: its leases are void, and it wants no others. */
   drain(): void {
+    this.#draining = true;
     this.#send({ type: 'draining' });
   }
 
@@ -159,7 +163,7 @@ export class Link {
     const wasLinked = this.#linked;
     this.#linked = false;
     if (wasLinked) this.#handlers.onLost();
-    if (this.#closing) return;
+    if (this.#closing || this.#draining) return;
     this.#failedTries++;
     const waitMs = Math.random() * Math.min(LONGEST_RETRY_MS, FIRST_RETRY_MS * 2 ** this.#failedTries);
     this.#options.log(`link ${wasLinked ? 'lost' : 'not made'}: ${why}; trying again in ${Math.round(waitMs)} ms`);

@@ -1,5 +1,6 @@
 /** OpenAI schemas: the fields that the chat and completion routes act on, with their bounds. The rest is in openai-unsupported.ts. */
 import { z } from '@hono/zod-openapi';
+import { MAX_TOKEN_ID } from '../../core/protocol.ts';
 
 /** A template loops over messages; the body's bound alone would allow 50,000 empty ones. */
 export const MAX_MESSAGES = 2048;
@@ -18,7 +19,7 @@ const MAX_NAME_CHARS = 200;
 
 const stop = z.string().min(1).max(MAX_STOP_CHARS);
 const maxTokens = z.int().min(1).nullish();
-const tokenIds = z.array(z.int().min(0)).min(1).max(MAX_PROMPT_IDS);
+const tokenIds = z.array(z.int().min(0).max(MAX_TOKEN_ID)).min(1).max(MAX_PROMPT_IDS);
 
 const common = {
   model: z.string().max(MAX_NAME_CHARS).nullish().openapi({ description: 'Absent, null or "tgi": the default model.' }),

@@ -76,8 +76,8 @@ function eventStream(queue: Queue, jobId: string, first: Bytes, signal: AbortSig
           const event = await read();
           if (event === null) {
             if (await attach()) continue;
-            controller.enqueue(lost(jobId, seen.tokens, signal));
-            return controller.close();
+            // Without an end event: what was billed is known to the ledger only, and no number is better than a wrong one.
+            return controller.error(new Error(`the queue of job ${jobId} was lost after ${seen.tokens} tokens`));
           }
           if (event.type === 'started' && seen.started) continue;
           if (event.type === 'started') seen.started = true;
@@ -91,14 +91,6 @@ function eventStream(queue: Queue, jobId: string, first: Bytes, signal: AbortSig
     },
     { highWaterMark: 0 },
   );
-}
-
-/** The end of a stream whose queue object cannot be reached: what is billed is known to the ledger only. */
-function lost(jobId: string, tokens: number, signal: AbortSignal): JobEvent {
-  const failure: Failure = signal.aborted
-    ? { code: 'cancelled', tokens }
-    : { code: 'internal', reason: `the queue of job ${jobId} was lost after ${tokens} tokens` };
-  return { type: 'failed', failure, usage: { promptTokens: 0, cachedTokens: 0, completionTokens: 0, costPicoUsd: 0 } };
 }
 
 /** Lines of an NDJSON body, read on demand; a part of a line at the end is dropped. */

@@ -174,7 +174,7 @@ export class Dispatcher {
         for (const token of verdict.tokens) job.tail.push(token);
         return;
       case 'finished':
-        if (!verdict.honest) this.#quarantine(connection, job, frame);
+        if (!verdict.honest) this.#quarantine(connection, job);
         this.#end(job, { status: 'completed', reason: verdict.reason, text: verdict.text });
         return;
       case 'failed':
@@ -190,9 +190,9 @@ export class Dispatcher {
   }
 
   /** A worker that counts other tokens than were accepted gets no work any more; what it has is lost like a dead one's. */
-  #quarantine(connection: Connection, job: LiveJob, frame: Frame): void {
+  #quarantine(connection: Connection, job: LiveJob): void {
     const workerId = connection.worker?.workerId ?? '';
-    const reason = `job ${job.id}: ${JSON.stringify(frame).slice(0, 200)}, but ${acceptedTokens(job)} tokens were accepted`;
+    const reason = `job ${job.id} finished with another count than the ${acceptedTokens(job)} tokens that were accepted`;
     console.error({ event: 'worker_quarantined', workerId, reason });
     this.#store.quarantine(workerId, reason);
     connection.jobIds.delete(job.id);

@@ -174,7 +174,7 @@ describe('a completion job', () => {
     expect(await refusal(COMPLETIONS, { prompt })).toMatchObject({ code: 'unsupported_field', param: 'prompt' });
   });
 
-  it.each(['', [], [[]], [''], ['a', 1], [1.5], [-1], null, undefined, 7])(
+  it.each(['', [], [[]], [''], ['a', 1], [1.5], [-1], [2 ** 24 + 1], null, undefined, 7])(
     'is 400 for the prompt %j',
     async (prompt) => {
       expect(await refusal(COMPLETIONS, { prompt })).toMatchObject({
