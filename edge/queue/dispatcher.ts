@@ -13,6 +13,7 @@ import {
   CHECKPOINT_MS,
   CHECKPOINT_TOKENS,
   KEEP_ENDED_MS,
+  LEASE_MS,
   noCapacity,
   overdue,
   REATTACH_MS,
@@ -103,11 +104,12 @@ export class Dispatcher {
   /** Gives waiting jobs to free workers. */
   dispatch(): void {
     if (this.#waiting.length === 0) return;
-    for (const { jobId, socketId } of assign(this.#waiting, this.#sockets.seats(Date.now()))) {
+    const nowMs = Date.now();
+    for (const { jobId, socketId } of assign(this.#waiting, this.#sockets.seats(nowMs))) {
       const job = this.#jobs.get(jobId)!;
       const connection = this.#sockets.get(socketId)!;
       job.epoch += 1;
-      job.lease = { socketId, epoch: job.epoch };
+      job.lease = { socketId, epoch: job.epoch, heardMs: nowMs };
       job.backend = connection.worker!.backend;
       connection.jobIds.add(jobId);
       this.#store.update(job);
@@ -118,11 +120,13 @@ export class Dispatcher {
 
   /** Books what one message of a worker says. Frames that are not of a live lease of this socket are ignored. */
   frames(connection: Connection, frames: readonly Frame[]): void {
+    const nowMs = Date.now();
     const touched = new Set<LiveJob>();
     let ended = false;
     for (const frame of frames) {
       const job = this.#jobs.get(frame.jobId);
       if (job?.lease?.socketId !== connection.id || job.lease.epoch !== frame.epoch) continue;
+      job.lease.heardMs = nowMs;
       this.#apply(job, frame, connection);
       touched.add(job);
       ended ||= job.end !== null;
@@ -157,10 +161,12 @@ export class Dispatcher {
         if (forgotten || job.reader === null || job.reader.closed) this.#jobs.delete(job.id);
         continue;
       }
+      if (job.lease !== null && nowMs - job.lease.heardMs >= LEASE_MS) this.#expire(job);
       if (job.tail.length > 0 && nowMs - job.tailSinceMs >= CHECKPOINT_MS) this.#checkpoint(job);
       job.reader?.keepAlive(nowMs);
       if (job.reader === null && nowMs - job.sinceMs >= REATTACH_MS) this.#cancel(job);
     }
+    this.dispatch();
   }
 
   #apply(job: LiveJob, frame: Frame, connection: Connection): void {
@@ -198,6 +204,13 @@ export class Dispatcher {
     connection.jobIds.delete(job.id);
     this.#sockets.refuse(connection, { code: 'conflict', reason: 'This worker is quarantined.' });
     for (const jobId of connection.jobIds) this.#lose(this.#jobs.get(jobId)!);
+  }
+
+  /** Its worker is there but says nothing of this job. */
+  #expire(job: LiveJob): void {
+    this.#stop(job);
+    this.#sockets.get(job.lease!.socketId)?.jobIds.delete(job.id);
+    this.#lose(job);
   }
 
   #lose(job: LiveJob): void {

@@ -9,6 +9,8 @@ import type { EventReader } from './reader.ts';
 export interface Lease {
   socketId: string;
   epoch: number;
+  /** When its last frame came, at first when it was made. */
+  heardMs: number;
 }
 
 export type Ending =

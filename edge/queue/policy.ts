@@ -9,6 +9,8 @@ import { costPicoUsd, exactNumber } from '../ledger/price.ts';
 export const MAX_WORKER_DEATHS = 2;
 /** Workers ping every 15 s; three are missing. */
 export const SILENT_SOCKET_MS = 45_000;
+/** A lease without a frame for so long has expired, though its worker still pings: far above a prefill of a long prompt on a CPU. */
+export const LEASE_MS = 600_000;
 /** Tokens are written to storage every so many, or when the oldest unwritten one is so old. */
 export const CHECKPOINT_TOKENS = 64;
 export const CHECKPOINT_MS = 2_000;

@@ -210,7 +210,7 @@ export class QueueStore {
       enqueuedMs: row.enqueued_ms as number,
       epoch,
       deaths: row.deaths as number,
-      lease: socketId === null ? null : { socketId, epoch },
+      lease: socketId === null ? null : { socketId, epoch, heardMs: nowMs },
       backend: row.backend as string | null,
       started: row.started === null ? null : JSON.parse(row.started as string),
       stored: stored as number,

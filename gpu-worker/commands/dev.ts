@@ -49,11 +49,12 @@ async function run(options: Options): Promise<void> {
   let edge: LocalEdge | null = null;
   let worker: ChildProcess | null = null;
   try {
-    edge = await startLocalEdge({
-      port: options.number('port') ?? DEFAULT_PORT,
-      state,
-      variables: { DEFAULT_MODEL: model },
-    });
+    const port = options.number('port') ?? DEFAULT_PORT;
+    const starting = startLocalEdge({ port, state, variables: { DEFAULT_MODEL: model } });
+    const started = await Promise.race([starting, asked]);
+    // An edge that is half up goes with this process.
+    if (started === 'asked') process.exit(1);
+    edge = started;
     const keys = await devKeys(edge.url, edge.adminKey, devJson);
     worker = startWorker(edge.url, keys.workerToken, modelId, model, options);
     const exited = exitOf(worker);
@@ -111,10 +112,16 @@ function exitOf(worker: ChildProcess): Promise<'exited'> {
   return new Promise((resolve) => worker.once('exit', () => resolve('exited')));
 }
 
-/** Ctrl-C, a kill, a closed terminal, or the end of the process that started this one. */
+/** Ctrl-C, a kill, a closed terminal, or the end of the process that started this one. Whoever asks twice is not kept waiting. */
 function stopSignal(): Promise<'asked'> {
   return new Promise((resolve) => {
-    for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.on(signal, () => resolve('asked'));
+    let asked = false;
+    const ask = () => {
+      if (asked) process.exit(1);
+      asked = true;
+      resolve('asked');
+    };
+    for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.on(signal, ask);
     process.on('disconnect', () => resolve('asked'));
   });
 }

@@ -111,6 +111,41 @@ describe('a worker killed in mid-stream', () => {
     }
   });
 
+  test('a client that leaves in mid-stream is billed for the tokens until then, and the worker stops', async () => {
+    const worker = await edge.addWorker([
+      '--model-id',
+      DEMO,
+      '--served-model-name',
+      'left-demo',
+      '--backend',
+      'reference',
+    ]);
+    const left = new AbortController();
+    const body = {
+      model: 'left-demo',
+      prompt: 'Once upon a time',
+      max_tokens: 480,
+      temperature: 0,
+      ignore_eos: true,
+      stream: true,
+    };
+    const response = await edge.post('/v1/completions', body, { signal: left.signal });
+    let events = 0;
+    try {
+      for await (const _ of sseData(response)) if (++events === 3) left.abort();
+    } catch (error) {
+      expect((error as Error).name).toBe('AbortError');
+    }
+    const row = await edge.usageOf(response.headers.get('x-request-id')!);
+    expect(row.status).toBe('cancelled');
+    expect(row.completion_tokens).toBeGreaterThanOrEqual(3);
+    expect(row.completion_tokens).toBeLessThan(480);
+    // Free again at once: the next answer does not wait for 480 tokens.
+    const next = await edge.post('/v1/completions', { ...body, max_tokens: 3, stream: false });
+    expect((await next.json()).usage.completion_tokens).toBe(3);
+    await worker.end('SIGTERM');
+  });
+
   test('SIGTERM drains: the stream that runs ends whole', async () => {
     const worker = await edge.addWorker([
       '--model-id',

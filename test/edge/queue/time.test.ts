@@ -93,6 +93,30 @@ test('a socket that is silent for 45 s is closed and its lease lost', async () =
   expect(await rowOf(account, submission.jobId)).toMatchObject({ status: 'failed', usage: { completionTokens: 1 } });
 });
 
+test('a lease that brings no frame for ten minutes expires, though its worker goes on with another job', async () => {
+  const account = await newAccount();
+  const model = newModel();
+  const worker = await ScriptedWorker.connect(account.workerToken, model);
+  const stuck = await submit(account, jobRequest(model, { maxNewTokens: 40 }));
+  const lease = await worker.next('lease');
+  worker.start(lease);
+  worker.tokens(lease, 0, 1);
+  const events = readAll(stuck);
+  const alive = await submit(account, jobRequest(model, { maxNewTokens: 40 }));
+  const other = await worker.next('lease');
+  worker.start(other);
+  const others = readAll(alive);
+  for (let token = 0; token < 31; token++) {
+    worker.tokens(other, token, 1);
+    jump(20_000);
+    await runDurableObjectAlarm(queueOf(model));
+  }
+  expect((await events).at(-1)).toMatchObject({ type: 'failed', failure: { code: 'worker_lost', tokens: 1 } });
+  expect(await worker.next('cancel')).toMatchObject({ jobId: stuck.jobId });
+  worker.finish(other, 31);
+  expect((await others).at(-1)).toMatchObject({ type: 'finished' });
+});
+
 test('an idle object that is evicted keeps its workers', async () => {
   const account = await newAccount();
   const model = newModel();
