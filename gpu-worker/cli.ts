@@ -14,6 +14,9 @@ const PENDING = ['quantize', 'dequantize', 'bench', 'keys', 'accounts', 'usage',
 
 const [name, ...args] = process.argv.slice(2);
 process.exitCode = await main(name, args);
+// A channel to the launcher, a farewell on a socket or what wrangler leaves open must not keep a finished command alive.
+process.disconnect?.();
+setTimeout(() => process.exit(), 500).unref();
 
 async function main(name: string | undefined, args: readonly string[]): Promise<number> {
   if (name === undefined || name === '--help' || name === '-h' || name === 'help') {

@@ -1,10 +1,13 @@
 /** LocalEdge: the edge in workerd on this machine, through wrangler's own API. */
 import { randomBytes } from 'node:crypto';
 import { mkdir, readFile, writeFile } from 'node:fs/promises';
+import { createServer } from 'node:net';
 import { join } from 'node:path';
 import process from 'node:process';
 import { NibbleError } from '../core/errors.ts';
 
+/** For this machine alone. */
+const HOST = '127.0.0.1';
 const ROOT = join(import.meta.dirname, '..');
 
 export interface LocalEdge {
@@ -35,6 +38,7 @@ export async function startLocalEdge({ port, state, variables = {} }: LocalEdgeO
     CLOUDFLARE_CF_FETCH_ENABLED: 'false',
     CI: '1',
   });
+  await expectFree(port);
   const { keySecrets, adminKey } = await secretsOf(state);
   const { unstable_startWorker: startWorker } = await import('wrangler');
   const bindings = Object.fromEntries(
@@ -49,7 +53,7 @@ export async function startLocalEdge({ port, state, variables = {} }: LocalEdgeO
     config: join(ROOT, 'wrangler.toml'),
     bindings,
     dev: {
-      server: { hostname: '127.0.0.1', port },
+      server: { hostname: HOST, port },
       watch: false,
       inspector: false,
       persist: join(state, 'edge'),
@@ -64,6 +68,19 @@ export async function startLocalEdge({ port, state, variables = {} }: LocalEdgeO
     for (const listener of process.listeners(signal)) if (!before.has(listener)) process.off(signal, listener);
   const url = (await worker.url).origin;
   return { url, adminKey, stop: () => worker.dispose() };
+}
+
+/** Wrangler waits without a word when the port is taken. */
+async function expectFree(port: number): Promise<void> {
+  const server = createServer();
+  await new Promise<void>((resolve, reject) => {
+    server.once('error', reject);
+    server.listen(port, HOST, resolve);
+  }).catch((error: NodeJS.ErrnoException) => {
+    const reason = error.code === 'EADDRINUSE' ? 'is taken by another program' : `cannot be used: ${error.code}`;
+    throw new NibbleError({ code: 'usage', reason: `port ${port} ${reason}; choose another with PORT=… or --port` });
+  });
+  await new Promise((resolve) => server.close(resolve));
 }
 
 /** Made once for a state directory: keys that were given out stay valid over restarts. */

@@ -80,9 +80,6 @@ async function run(options: Options): Promise<void> {
     if (worker !== null) await stopWorker(worker);
     await edge?.stop();
   }
-  // Wrangler leaves handles open after dispose.
-  setTimeout(() => process.exit(), 500).unref();
-  if (process.connected) process.disconnect?.();
 }
 
 function startWorker(edge: string, token: string, modelId: string, servedName: string, options: Options): ChildProcess {

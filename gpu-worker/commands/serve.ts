@@ -137,7 +137,4 @@ async function run(options: Options): Promise<void> {
     await worker.idle();
     await backend.dispose();
   }
-  // Handles that are closing (the socket's farewell) must not keep a drained worker alive.
-  setTimeout(() => process.exit(), 500).unref();
-  if (process.connected) process.disconnect?.();
 }

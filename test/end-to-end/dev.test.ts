@@ -1,7 +1,9 @@
 import { execFile, execFileSync } from 'node:child_process';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { promisify } from 'node:util';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { RunningEdge } from './running-edge.ts';
+import { nibble, RunningEdge } from './running-edge.ts';
 
 let edge: RunningEdge;
 beforeAll(async () => {
@@ -52,6 +54,13 @@ describe('nibble dev', () => {
     expect(row.cost_usd).toBeGreaterThan(0);
     expect(Number(response.headers.get('x-nibble-cost-usd'))).toBe(row.cost_usd);
     expect(response.headers.get('x-nibble-backend')).toBe('wasm');
+  });
+
+  test('a second one on the same port says that it is taken', async () => {
+    const { port } = new URL(edge.url);
+    const { code, stdout, stderr } = await nibble(['dev', '--port', port, '--state', join(tmpdir(), 'nibble-unused')]);
+    expect([code, stdout]).toEqual([2, '']);
+    expect(stderr).toBe(`nibble dev: port ${port} is taken by another program; choose another with PORT=… or --port\n`);
   });
 
   test('stopping leaves no process behind', async () => {
