@@ -3,8 +3,11 @@ import { parseArgs } from 'node:util';
 import { NibbleError } from '../core/errors.ts';
 
 export interface Flag {
-  kind: 'text' | 'integer' | 'number' | 'switch';
+  /** A toggle is on as --name, off as --no-name, and neither when it is absent. */
+  kind: 'text' | 'integer' | 'number' | 'switch' | 'toggle';
   help: string;
+  /** Other names of the same flag. */
+  synonyms?: readonly string[];
   /** Shown for the value in --help. */
   value?: string;
   choices?: readonly string[];
@@ -50,6 +53,10 @@ export class Options {
   on(name: string): boolean {
     return this.#values.get(name) === true;
   }
+  /** null when neither --name nor --no-name was given. */
+  toggle(name: string): boolean | null {
+    return (this.#values.get(name) as boolean | undefined) ?? null;
+  }
   required(name: string): string {
     const value = this.text(name);
     if (value === null) throw usage(`--${name} is missing`);
@@ -67,17 +74,30 @@ export function parseOptions(command: Command, args: readonly string[], environm
     strict: false,
     tokens: true,
     allowPositionals: true,
-    options: parseArgsOptions(command),
+    options: Object.fromEntries(
+      [...spellingsOf(command)].map(([spelling, { flag }]) => [
+        spelling,
+        { type: takesValue(flag) ? ('string' as const) : ('boolean' as const) },
+      ]),
+    ),
   });
+  const spellings = spellingsOf(command);
   const values = new Map<string, Value>();
   const positionals: string[] = [];
   for (const token of tokens) {
     if (token.kind === 'positional') positionals.push(token.value);
     if (token.kind !== 'option') continue;
     if (command.pending.includes(token.name)) throw usage(`--${token.name} is not supported yet`);
-    const flag = command.flags[token.name];
-    if (flag === undefined) throw usage(`${token.rawName} is not an option of "nibble ${command.name}"; see --help`);
-    values.set(token.name, checked(`--${token.name}`, flag, token.value));
+    const spelling = spellings.get(token.name);
+    if (spelling === undefined)
+      throw usage(`${token.rawName} is not an option of "nibble ${command.name}"; see --help`);
+    const { name, flag, isNegation } = spelling;
+    const value = checked(`--${token.name}`, flag, token.value);
+    const decided = flag.kind === 'toggle' ? !isNegation : value;
+    // The same flag twice: the last one counts, as in shells' habit; but not when its two forms contradict each other.
+    if (flag.kind === 'toggle' && values.has(name) && values.get(name) !== decided)
+      throw usage(`--${name} and --no-${name} exclude each other`);
+    values.set(name, decided);
   }
   for (const name of command.pending) {
     const variable = name.toUpperCase().replaceAll('-', '_');
@@ -86,7 +106,7 @@ export function parseOptions(command: Command, args: readonly string[], environm
   for (const [name, flag] of Object.entries(command.flags)) {
     const fromEnvironment = flag.env === undefined ? undefined : environment[flag.env];
     if (!values.has(name) && fromEnvironment !== undefined && fromEnvironment !== '')
-      values.set(name, checked(flag.env!, flag, flag.kind === 'switch' ? undefined : fromEnvironment));
+      values.set(name, checked(flag.env!, flag, takesValue(flag) ? fromEnvironment : undefined));
   }
   if (positionals.length > command.positionals.length)
     throw usage(`"${positionals[command.positionals.length]}" was not expected; see --help`);
@@ -95,17 +115,29 @@ export function parseOptions(command: Command, args: readonly string[], environm
   return new Options(positionals, values);
 }
 
-function parseArgsOptions(command: Command) {
-  return Object.fromEntries(
-    Object.entries(command.flags).map(([name, flag]) => [
-      name,
-      { type: flag.kind === 'switch' ? ('boolean' as const) : ('string' as const) },
-    ]),
-  );
+interface Spelling {
+  name: string;
+  flag: Flag;
+  isNegation: boolean;
+}
+
+/** Every way to write every flag. */
+function spellingsOf(command: Command): Map<string, Spelling> {
+  const spellings = new Map<string, Spelling>();
+  for (const [name, flag] of Object.entries(command.flags))
+    for (const spelling of [name, ...(flag.synonyms ?? [])]) {
+      spellings.set(spelling, { name, flag, isNegation: false });
+      if (flag.kind === 'toggle') spellings.set(`no-${spelling}`, { name, flag, isNegation: true });
+    }
+  return spellings;
+}
+
+function takesValue(flag: Flag): boolean {
+  return flag.kind !== 'switch' && flag.kind !== 'toggle';
 }
 
 function checked(label: string, flag: Flag, value: string | undefined): Value {
-  if (flag.kind === 'switch') {
+  if (!takesValue(flag)) {
     if (value !== undefined) throw usage(`${label} takes no value`);
     return true;
   }
@@ -123,8 +155,12 @@ function checked(label: string, flag: Flag, value: string | undefined): Value {
 
 export function helpOf(command: Command): string {
   const rows = Object.entries(command.flags).map(([name, flag]) => {
-    const value = flag.kind === 'switch' ? '' : ` ${flag.value ?? flag.choices?.join('|') ?? flag.kind.toUpperCase()}`;
-    return { left: `  --${name}${value}`, right: flag.help + (flag.env === undefined ? '' : ` [${flag.env}]`) };
+    const value = takesValue(flag) ? ` ${flag.value ?? flag.choices?.join('|') ?? flag.kind.toUpperCase()}` : '';
+    const names = [name, ...(flag.synonyms ?? []), ...(flag.kind === 'toggle' ? [`no-${name}`] : [])];
+    return {
+      left: `  ${names.map((spelling) => `--${spelling}`).join('/')}${value}`,
+      right: flag.help + (flag.env === undefined ? '' : ` [${flag.env}]`),
+    };
   });
   const width = Math.min(34, Math.max(...rows.map(({ left }) => left.length)));
   const lines = rows.map(({ left, right }) =>

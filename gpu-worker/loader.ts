@@ -3,7 +3,8 @@ import { basename } from 'node:path';
 import { NibbleError } from '../core/errors.ts';
 import { openCheckpoint } from '../core/formats/checkpoint-index.ts';
 import { readJson, readText } from '../core/formats/file-set.ts';
-import { readQuantizationConfig } from '../core/formats/gptq-config.ts';
+import { quantizationLabel, readQuantization } from '../core/formats/quantization.ts';
+import { countParameters } from '../core/formats/quantized-modules.ts';
 import type { Backend } from '../core/model/backend.ts';
 import { loadModelWeights } from '../core/model/checkpoint.ts';
 import { type ModelConfig, parseModelConfig } from '../core/model/config.ts';
@@ -13,7 +14,7 @@ import { type ChatTemplate, chatTemplateOf } from '../core/text/chat-template.ts
 import { maxTokensPerByte } from '../core/text/token-bound.ts';
 import { Tokenizer } from '../core/text/tokenizer.ts';
 import { openBackend } from './backends.ts';
-import { type Options, usage } from './command-line.ts';
+import type { Options } from './command-line.ts';
 import { progressBar } from './progress.ts';
 import { openLocalModel } from './store/local.ts';
 
@@ -49,8 +50,7 @@ export async function loadModel(options: Options): Promise<LoadedModel> {
     const configJson = await readJson(files, 'config.json', MAX_CONFIG_BYTES, 'required');
     const generation = await readJson(files, 'generation_config.json', MAX_CONFIG_BYTES);
     const config = parseModelConfig(configJson, generation, `${path}/config.json`);
-    const gptq = await readQuantizationConfig(files);
-    checkQuantize(options.text('quantize'), gptq !== null, path);
+    const quantization = await readQuantization(files, options.text('quantize'));
 
     const tokenizerJson = await readJson(files, 'tokenizer.json', MAX_TOKENIZER_BYTES, 'required');
     const tokenizerConfig = (await readJson(files, 'tokenizer_config.json', MAX_CONFIG_BYTES)) ?? {};
@@ -59,23 +59,29 @@ export async function loadModel(options: Options): Promise<LoadedModel> {
 
     const checkpoint = await openCheckpoint(files);
     const backend = await openBackend(options.text('backend') ?? 'auto');
-    const weights = await loadModelWeights(checkpoint, { config, gptq, backend, onTensor: progressBar('Loading') });
-    const parameters = countParameters(config);
+    const weights = await loadModelWeights(checkpoint, {
+      config,
+      quantization,
+      backend,
+      onTensor: progressBar('Loading'),
+    });
+    const bits = quantization.kind === 'gptq' ? quantization.config.bits : 0;
+    const parameters = await countParameters(checkpoint, bits);
     const bound = maxTokensPerByte(tokenizerJson);
-    const quantization = gptq === null ? null : `gptq-int${gptq.bits}`;
+    const label = quantizationLabel(quantization);
     return {
       config,
       graph: new Graph(config, weights, backend),
       backend,
       tokenizer,
       template,
-      quantization,
+      quantization: label,
       parameters,
       baseName: basename(files.baseName),
       card: (servedName) => ({
         id: servedName,
         architecture: config.architecture,
-        quantization,
+        quantization: label,
         contextTokens: config.contextTokens,
         vocabSize: config.vocabSize,
         parameters,
@@ -87,35 +93,6 @@ export async function loadModel(options: Options): Promise<LoadedModel> {
   } finally {
     await files.close();
   }
-}
-
-/** --quantize against what the checkpoint is. */
-function checkQuantize(wanted: string | null, isGptq: boolean, path: string): void {
-  if (wanted === null || (wanted === 'gptq') === isGptq) {
-    if (wanted?.startsWith('bitsandbytes')) throw usage(`--quantize ${wanted} is not supported yet`);
-    return;
-  }
-  if (wanted === 'gptq')
-    throw new NibbleError({
-      code: 'model_unsupported',
-      file: path,
-      option: '--quantize gptq',
-      reason: 'the checkpoint is not GPTQ; its config has no quantization_config',
-    });
-  if (wanted.startsWith('bitsandbytes')) throw usage(`--quantize ${wanted} is not supported yet`);
-  throw new NibbleError({
-    code: 'model_unsupported',
-    file: path,
-    option: `--quantize ${wanted}`,
-    reason: 'the checkpoint is GPTQ and is served as such',
-  });
-}
-
-function countParameters(config: ModelConfig): number {
-  const { hidden, intermediate, heads, kvHeads, headDim, layers, vocabSize } = config;
-  const attention = hidden * headDim * (2 * heads + 2 * kvHeads);
-  const tables = vocabSize * hidden * (config.tiedHead ? 1 : 2);
-  return tables + layers * (attention + 3 * hidden * intermediate + 2 * hidden) + hidden;
 }
 
 /** Tokens that the template itself adds: measured on empty messages, doubled for what a template may do by role or position. */

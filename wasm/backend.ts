@@ -1,6 +1,7 @@
 /** WasmBackend: the Backend over the kernel set, in one linear memory, on one thread. No Node, no Workers. */
 import type {
   Activation,
+  ActivationFunction,
   AttentionOptions,
   Backend,
   Batch,
@@ -11,25 +12,13 @@ import type {
   Vector,
 } from '../core/model/backend.ts';
 import { instantiateKernels, type Kernels, type KernelVariant } from './kernels.ts';
+import { KeyValues } from './key-values.ts';
 import { runLinear } from './linear.ts';
 import { KernelMemory } from './memory.ts';
-import { type PlacedBatch, placeBatch } from './step.ts';
-import {
-  activationAddress,
-  expectSameShape,
-  expectShape,
-  impossible,
-  type WasmActivation,
-  type WasmRope,
-  type WasmVector,
-} from './tensors.ts';
-import { denseTable, expectLength, loadWeight, type WasmLinear } from './weights.ts';
-
-/** One layer's pages, each [pages, kvHeads, pageTokens, headDim] f32. */
-interface LayerPages {
-  keys: number;
-  values: number;
-}
+import * as rowOps from './row-ops.ts';
+import { expectLength, impossible, type WasmRope, type WasmVector } from './tensors.ts';
+import { loadWeight } from './weights.ts';
+import { Workspace } from './workspace.ts';
 
 /**
  * `module` is one of the two builds, `variant` says which. Instantiates, never compiles.
@@ -47,220 +36,124 @@ export function createWasmBackend(
 export class WasmBackend implements Backend {
   readonly name = 'wasm';
   readonly variant: KernelVariant;
-  #kernels: Kernels;
-  #memory: KernelMemory;
-  #kv: { shape: KvShape; layers: LayerPages[] } | null = null;
-  #batch: PlacedBatch | null = null;
-  #step = 0;
+  readonly #space: Workspace;
+  #kv: KeyValues | null = null;
 
   constructor(kernels: Kernels, memory: KernelMemory, variant: KernelVariant) {
-    this.#kernels = kernels;
-    this.#memory = memory;
+    this.#space = new Workspace(kernels, memory, variant);
     this.variant = variant;
   }
 
   /** Bytes of linear memory in use: weights, pages and the current step. */
   get usedBytes(): number {
-    return this.#memory.usedBytes;
+    return this.#space.memory.usedBytes;
   }
 
   async loadLinear(weight: LinearWeight, label: string): Promise<Linear> {
-    return loadWeight(this.#memory, weight, label);
+    return loadWeight(this.#space.memory, weight, label);
   }
 
   loadVector(values: Float32Array, label: string): Vector {
-    const address = this.#memory.permanent(values.byteLength, label);
-    this.#memory.f32(address, values.length).set(values);
-    const vector: WasmVector = { memory: this.#memory, length: values.length, address };
+    const { memory } = this.#space;
+    const address = memory.permanent(values.byteLength, label);
+    memory.f32(address, values.length).set(values);
+    const vector: WasmVector = { memory, length: values.length, address };
     return vector;
   }
 
   allocateKv(shape: KvShape): void {
     if (this.#kv !== null) throw impossible('allocateKv: called twice');
     // A batch is checked against the pages when it begins.
-    if (this.#step > 0) throw impossible('allocateKv: called after begin');
-    const planeBytes = shape.pages * shape.pageTokens * shape.kvHeads * shape.headDim * 4;
-    const layers = Array.from({ length: shape.layers }, (_, layer) => ({
-      keys: this.#memory.permanent(planeBytes, `key pages of layer ${layer}`),
-      values: this.#memory.permanent(planeBytes, `value pages of layer ${layer}`),
-    }));
-    this.#kv = { shape, layers };
+    if (this.#space.step > 0) throw impossible('allocateKv: called after begin');
+    this.#kv = new KeyValues(this.#space, shape);
   }
 
   begin(batch: Batch): void {
-    this.#memory.reset();
-    this.#step++;
-    this.#batch = placeBatch(this.#memory, batch, this.#kv?.shape ?? null);
+    this.#space.begin(batch, this.#kv?.shape ?? null);
   }
 
   rope(cos: Float32Array, sin: Float32Array, rotaryDim: number): Rope {
-    const { tokens } = this.#current();
+    const { tokens } = this.#space.batch();
     if (rotaryDim % 2 !== 0) throw impossible(`rope: rotaryDim ${rotaryDim} is odd`);
     expectLength('rope', 'cos', cos.length, (tokens * rotaryDim) / 2);
     expectLength('rope', 'sin', sin.length, cos.length);
-    const place = (table: Float32Array) => {
-      const address = this.#memory.step(table.byteLength);
-      this.#memory.f32(address, table.length).set(table);
-      return address;
+    const rope: WasmRope = {
+      rotaryDim,
+      cos: this.#space.placeFloats(cos),
+      sin: this.#space.placeFloats(sin),
+      step: this.#space.step,
     };
-    const rope: WasmRope = { rotaryDim, cos: place(cos), sin: place(sin), step: this.#step };
     return rope;
   }
 
-  embed(table: Linear): Activation {
-    const { weights, dtype, stride, outFeatures, inFeatures } = denseTable(this.#weight(table));
-    const { tokens, ids, source } = this.#current();
-    const outside = source.tokenIds.find((id) => id < 0 || id >= outFeatures);
-    if (outside !== undefined) throw impossible(`embed: token ${outside} of a table of ${outFeatures}`);
-    const y = this.#activation(tokens, inFeatures);
-    const kernel = dtype === 'f16' ? this.#kernels.embed_f16 : this.#kernels.embed_f32;
-    kernel(weights, ids, y.address, tokens, inFeatures, stride);
-    return y;
+  embed(table: Linear, ids: Int32Array, scale: number): Activation {
+    return rowOps.embed(this.#space, table, ids, scale);
   }
 
   rmsNorm(x: Activation, weight: Vector, eps: number): Activation {
-    const scale = this.#vector(weight, x.cols);
-    const y = this.#activation(x.rows, x.cols);
-    this.#kernels.rms_norm(this.#own(x), scale, y.address, x.rows, x.cols, eps);
-    return y;
+    return rowOps.rmsNorm(this.#space, x, weight, eps);
   }
 
   addRmsNorm(residual: Activation, x: Activation, weight: Vector, eps: number): Activation {
-    expectSameShape('addRmsNorm', residual, x);
-    const scale = this.#vector(weight, x.cols);
-    const y = this.#activation(x.rows, x.cols);
-    this.#kernels.add_rms_norm(this.#own(residual), this.#own(x), scale, y.address, x.rows, x.cols, eps);
-    return y;
+    return rowOps.addRmsNorm(this.#space, residual, x, weight, eps);
+  }
+
+  layerNorm(x: Activation, weight: Vector, bias: Vector | null, eps: number): Activation {
+    return rowOps.layerNorm(this.#space, x, weight, bias, eps);
+  }
+
+  add(residual: Activation, x: Activation): void {
+    rowOps.add(this.#space, residual, x);
   }
 
   linear(x: Activation, weight: Linear): Activation {
-    const own = this.#weight(weight);
+    const own = this.#space.weight(weight);
     if (x.cols !== own.inFeatures) throw impossible(`linear: x has ${x.cols} columns, the weight ${own.inFeatures}`);
-    const from = this.#own(x);
-    const y = this.#activation(x.rows, own.outFeatures);
-    runLinear({ kernels: this.#kernels, memory: this.#memory, variant: this.variant }, own, from, y.address, x.rows);
+    const from = this.#space.addressOf(x);
+    const y = this.#space.activation(x.rows, own.outFeatures);
+    runLinear(this.#space, own, from, y.address, x.rows);
     return y;
   }
 
-  ropeKv(layer: number, q: Activation, k: Activation, v: Activation, rope: Rope): void {
-    const { shape, pages } = this.#layer(layer);
-    const { tokens, slots } = this.#current();
-    const { cos, sin, step } = rope as WasmRope;
-    const { kvHeads, headDim } = shape;
-    if (step !== this.#step) throw impossible('ropeKv: the rotary tables are of an earlier step');
-    if (rope.rotaryDim > headDim) throw impossible(`ropeKv: rotaryDim ${rope.rotaryDim} of a head of ${headDim}`);
-    expectShape('ropeKv: q', q, tokens, headDim * Math.floor(q.cols / headDim));
-    expectShape('ropeKv: k', k, tokens, kvHeads * headDim);
-    expectShape('ropeKv: v', v, tokens, kvHeads * headDim);
-    this.#kernels.rope_kv(
-      this.#own(q),
-      this.#own(k),
-      this.#own(v),
-      cos,
-      sin,
-      slots,
-      pages.keys,
-      pages.values,
-      tokens,
-      q.cols / headDim,
-      kvHeads,
-      headDim,
-      rope.rotaryDim / 2,
-      shape.pageTokens,
-    );
+  ropeKv(layer: number, q: Activation, k: Activation, v: Activation, rope: Rope | null): void {
+    this.#keyValues(layer).ropeKv(layer, q, k, v, rope);
   }
 
-  attention(layer: number, q: Activation, { heads, scale }: AttentionOptions): Activation {
-    const { shape, pages } = this.#layer(layer);
-    const { kvHeads, headDim, pageTokens } = shape;
-    const { tokens, positions, sequenceOf, pageTables, contextTokens, source } = this.#current();
-    if (heads % kvHeads !== 0) throw impossible(`attention: ${heads} heads over ${kvHeads} kv heads`);
-    expectShape('attention: q', q, tokens, heads * headDim);
-    const y = this.#activation(tokens, q.cols);
-    const mark = this.#memory.mark;
-    const scores = this.#memory.step(Math.ceil(contextTokens / 4) * 16);
-    this.#kernels.attention(
-      this.#own(q),
-      pages.keys,
-      pages.values,
-      positions,
-      sequenceOf,
-      pageTables,
-      scores,
-      y.address,
-      tokens,
-      heads,
-      kvHeads,
-      headDim,
-      pageTokens,
-      source.maxPages,
-      scale,
-    );
-    this.#memory.release(mark);
-    return y;
+  attention(layer: number, q: Activation, options: AttentionOptions): Activation {
+    return this.#keyValues(layer).attention(layer, q, options);
   }
 
-  gatedSilu(gate: Activation, up: Activation): Activation {
-    expectSameShape('gatedSilu', gate, up);
-    const y = this.#activation(gate.rows, gate.cols);
-    this.#kernels.gated_silu(this.#own(gate), this.#own(up), y.address, gate.rows * gate.cols);
-    return y;
+  gated(f: ActivationFunction, gate: Activation, up: Activation): Activation {
+    return rowOps.gated(this.#space, f, gate, up);
+  }
+
+  activate(f: ActivationFunction, x: Activation): Activation {
+    return rowOps.activate(this.#space, f, x);
+  }
+
+  columns(x: Activation, ranges: readonly { begin: number; count: number }[]): Activation {
+    return rowOps.columns(this.#space, x, ranges);
+  }
+
+  reshape(x: Activation, rows: number, cols: number): Activation {
+    return rowOps.reshape(this.#space, x, rows, cols);
   }
 
   gatherRows(x: Activation, rows: Int32Array): Activation {
-    const outside = rows.find((row) => row < 0 || row >= x.rows);
-    if (outside !== undefined) throw impossible(`gatherRows: row ${outside} of ${x.rows}`);
-    const from = this.#own(x);
-    const y = this.#activation(rows.length, x.cols);
-    const mark = this.#memory.mark;
-    const address = this.#memory.step(rows.byteLength);
-    this.#memory.i32(address, rows.length).set(rows);
-    this.#kernels.gather_rows(from, address, y.address, rows.length, x.cols);
-    this.#memory.release(mark);
-    return y;
+    return rowOps.gatherRows(this.#space, x, rows);
   }
 
   async read(x: Activation): Promise<Float32Array> {
-    return this.#memory.f32(this.#own(x), x.rows * x.cols).slice();
+    return this.#space.memory.f32(this.#space.addressOf(x), x.rows * x.cols).slice();
   }
 
   async dispose(): Promise<void> {
-    // The linear memory goes with its last reference.
-    this.#memory = new KernelMemory(0);
+    this.#space.dispose();
     this.#kv = null;
-    this.#batch = null;
-    this.#step++;
   }
 
-  #activation(rows: number, cols: number): WasmActivation {
-    return { memory: this.#memory, rows, cols, address: this.#memory.step(rows * cols * 4), step: this.#step };
-  }
-
-  #own(x: Activation): number {
-    return activationAddress(x, this.#memory, this.#step);
-  }
-
-  #weight(weight: Linear): WasmLinear {
-    const own = weight as WasmLinear;
-    if (own.memory !== this.#memory) throw impossible('a weight of another backend');
-    return own;
-  }
-
-  #vector(vector: Vector, length: number): number {
-    const { memory, address } = vector as WasmVector;
-    if (memory !== this.#memory) throw impossible('a vector of another backend');
-    expectLength('norm', 'weight', vector.length, length);
-    return address;
-  }
-
-  #current(): PlacedBatch {
-    if (this.#batch === null) throw impossible('no batch: begin was not called');
-    return this.#batch;
-  }
-
-  #layer(layer: number): { shape: KvShape; pages: LayerPages } {
-    const pages = this.#kv?.layers[layer];
-    if (this.#kv === null || pages === undefined) throw impossible(`no key/value pages for layer ${layer}`);
-    return { shape: this.#kv.shape, pages };
+  #keyValues(layer: number): KeyValues {
+    if (this.#kv === null) throw impossible(`no key/value pages for layer ${layer}`);
+    return this.#kv;
   }
 }

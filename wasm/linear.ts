@@ -1,7 +1,12 @@
 /** Linear: one matrix product on the kernels, its scratch taken and given back. */
-import { type Kernels, type KernelVariant, quantizedBytes } from './kernels.ts';
+import type { Kernels, KernelVariant } from './kernels.ts';
 import type { KernelMemory } from './memory.ts';
-import type { DenseLinear, GptqLinear, WasmLinear } from './weights.ts';
+import type { Bnb4Linear } from './weights/bnb4.ts';
+import type { PlacedPlan } from './weights/chunk-plan.ts';
+import type { DenseLinear } from './weights/dense.ts';
+import type { GptqLinear } from './weights/gptq.ts';
+import type { Int8Linear } from './weights/int8.ts';
+import type { WasmLinear } from './weights.ts';
 
 interface KernelSet {
   kernels: Kernels;
@@ -18,6 +23,12 @@ export function runLinear(set: KernelSet, weight: WasmLinear, x: number, y: numb
       break;
     case 'gptq':
       gptq(set, weight, x, y, tokens);
+      break;
+    case 'bnb4':
+      bnb4(set, weight, x, y, tokens);
+      break;
+    case 'int8':
+      int8(set, weight, x, y, tokens);
       break;
     default:
       weight satisfies never;
@@ -36,14 +47,125 @@ function dense({ kernels, memory }: KernelSet, weight: DenseLinear, x: number, y
   kernel(weights, bias, padded, y, tokens, outFeatures, stride);
 }
 
-function gptq({ kernels, memory, variant }: KernelSet, weight: GptqLinear, x: number, y: number, tokens: number): void {
-  const { inFeatures, outFeatures, groups, groupsPerScale, q, scales, zeros, bias } = weight;
-  const quantized = memory.step(tokens * groups * 32 * quantizedBytes(variant));
-  const xScale = memory.step(tokens * groups * 4);
-  const minusSum = memory.step(tokens * groups * 4);
-  const padded = memory.step(32 * 4);
-  kernels.quantize_rows(x, quantized, xScale, minusSum, padded, tokens, inFeatures);
-  const rest = [bias, quantized, xScale, minusSum, y, tokens, outFeatures, groups, groupsPerScale] as const;
-  if (zeros.kind === 'symmetric') kernels.linear_gptq_sym(q, scales, ...rest);
-  else kernels.linear_gptq_asym(q, scales, zeros.address, ...rest);
+function gptq(set: KernelSet, weight: GptqLinear, x: number, y: number, tokens: number): void {
+  const { inFeatures, outFeatures, plan, bits, q, scales, zeros, bias } = weight;
+  const { x8, xScale, minusSum } = quantizeChunks(
+    set,
+    plan,
+    set.variant === 'relaxed' && bits < 8 ? 'narrow' : 'wide',
+    x,
+    tokens,
+    inFeatures,
+  );
+  const { groupOctets, groups, octets, chunks } = plan;
+  const rest = [
+    scales,
+    bias,
+    groupOctets,
+    x8,
+    xScale,
+    minusSum,
+    y,
+    tokens,
+    outFeatures,
+    groups,
+    octets,
+    chunks,
+  ] as const;
+  if (zeros.kind === 'symmetric') set.kernels[`linear_gptq${bits}_sym`](q, ...rest);
+  else set.kernels[`linear_gptq${bits}_asym`](q, zeros.address, ...rest);
+}
+
+function bnb4(set: KernelSet, weight: Bnb4Linear, x: number, y: number, tokens: number): void {
+  const { inFeatures, outFeatures, layout, bias } = weight;
+  if (layout.kind === 'blocks') {
+    const { codes, table, absmax, blockSize } = layout;
+    set.kernels.linear_bnb4_blocks(codes, table, absmax, bias, x, y, tokens, outFeatures, inFeatures, blockSize);
+    return;
+  }
+  const { plan, q, tables, scales } = layout;
+  const { x8, xScale, minusSum } = quantizeChunks(
+    set,
+    plan,
+    set.variant === 'relaxed' ? 'narrow' : 'wide',
+    x,
+    tokens,
+    inFeatures,
+  );
+  const { groupOctets, groups, octets, chunks } = plan;
+  set.kernels.linear_bnb4_chunks(
+    q,
+    tables,
+    scales,
+    bias,
+    groupOctets,
+    x8,
+    xScale,
+    minusSum,
+    y,
+    tokens,
+    outFeatures,
+    groups,
+    octets,
+    chunks,
+  );
+}
+
+/** x8 in octets as assembly/dot.ts takes them: narrow i8 or wide i16. */
+function quantizeChunks(
+  { kernels, memory }: KernelSet,
+  plan: PlacedPlan,
+  width: 'narrow' | 'wide',
+  x: number,
+  tokens: number,
+  cols: number,
+) {
+  const { groups, octets, chunks, groupOctets, channels } = plan;
+  const isWide = width === 'wide';
+  const x8 = memory.step(tokens * octets * (isWide ? 16 : 8));
+  const xScale = memory.step(tokens * chunks * 4);
+  const minusSum = memory.step(tokens * chunks * 4);
+  const gathered = channels === null ? 0 : memory.step(octets * 32);
+  kernels.quantize_rows(
+    x,
+    channels ?? 0,
+    groupOctets,
+    x8,
+    xScale,
+    minusSum,
+    gathered,
+    tokens,
+    cols,
+    octets,
+    groups,
+    isWide,
+  );
+  return { x8, xScale, minusSum };
+}
+
+function int8({ kernels, memory }: KernelSet, weight: Int8Linear, x: number, y: number, tokens: number): void {
+  const { inFeatures, outFeatures, octets, q, scales, bias, threshold } = weight;
+  const x8 = memory.step(tokens * octets * 16);
+  const xScale = memory.step(tokens * 4);
+  const minusSum = memory.step(tokens * 4);
+  const outliers = memory.step(tokens * inFeatures * 4);
+  const outlierCount = memory.step(tokens * 4);
+  const kept = memory.step(octets * 32);
+  kernels.quantize_tokens(x, x8, xScale, minusSum, outliers, outlierCount, kept, tokens, inFeatures, octets, threshold);
+  kernels.linear_int8(
+    q,
+    scales,
+    bias,
+    x,
+    x8,
+    xScale,
+    minusSum,
+    outliers,
+    outlierCount,
+    y,
+    tokens,
+    outFeatures,
+    inFeatures,
+    octets,
+  );
 }

@@ -3,7 +3,7 @@
 import { NibbleError } from '../core/errors.ts';
 import type { Batch, KvShape } from '../core/model/backend.ts';
 import type { KernelMemory } from './memory.ts';
-import { expectLength } from './weights.ts';
+import { expectLength } from './tensors.ts';
 
 export interface PlacedBatch {
   source: Batch;
@@ -11,7 +11,6 @@ export interface PlacedBatch {
   /** Largest position + 1. */
   contextTokens: number;
   // Addresses, each [tokens] i32, pageTables [sequences, maxPages] i32.
-  ids: number;
   positions: number;
   slots: number;
   sequenceOf: number;
@@ -34,7 +33,6 @@ export function placeBatch(memory: KernelMemory, batch: Batch, shape: KvShape | 
     source: batch,
     tokens,
     contextTokens: batch.positions.reduce((most, position) => Math.max(most, position + 1), 0),
-    ids: place(batch.tokenIds),
     positions: place(batch.positions),
     slots: place(batch.slots),
     sequenceOf: place(batch.sequenceOf),

@@ -28,12 +28,12 @@ export function impossible(reason: string): NibbleError {
   return new NibbleError({ code: 'internal', reason: `wasm backend: ${reason}` });
 }
 
-/** Throws unless `x` was made by this memory's backend in this step. */
-export function activationAddress(x: Activation, memory: KernelMemory, step: number): number {
-  const own = x as WasmActivation;
-  if (own.memory !== memory) throw impossible('an activation of another backend');
-  if (own.step !== step) throw impossible(`an activation of step ${own.step} used in step ${step}`);
-  return own.address;
+export function expectLength(label: string, what: string, length: number, expected: number): void {
+  if (length !== expected)
+    throw new NibbleError({
+      code: 'internal',
+      reason: `${label}: ${what} has length ${length}, its shape needs ${expected}`,
+    });
 }
 
 export function expectShape(what: string, x: Activation, rows: number, cols: number): void {

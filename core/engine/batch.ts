@@ -3,7 +3,12 @@ import type { Batch } from '../model/backend.ts';
 
 /** `count` tokens of a sequence, from its first uncached one. */
 export interface TokenRun {
-  sequence: { readonly ids: readonly number[]; readonly numCachedTokens: number; readonly pageIds: readonly number[] };
+  sequence: {
+    readonly ids: readonly number[];
+    readonly numCachedTokens: number;
+    readonly pageIds: readonly number[];
+    readonly plannedTokens: number;
+  };
   count: number;
 }
 
@@ -19,6 +24,7 @@ export function makeBatch(chunks: readonly TokenRun[], pageTokens: number, outpu
     pageTables: new Int32Array(chunks.length * maxPages),
     maxPages,
     outputRows: new Int32Array(0),
+    plannedTokens: Int32Array.from(chunks, ({ sequence }) => sequence.plannedTokens),
   };
   const outputRows: number[] = [];
   let row = 0;

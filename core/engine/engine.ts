@@ -136,6 +136,7 @@ export class Engine {
       ids: [...promptIds, ...emittedIds],
       promptTokens: promptIds.length,
       maxNewTokens: job.maxNewTokens ?? room,
+      plannedTokens: job.maxNewTokens === null ? this.#graph.config.contextTokens : promptIds.length + job.maxNewTokens,
       numCachedTokens: 0,
       pageIds: [],
       detokenizer,

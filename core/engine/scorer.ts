@@ -29,7 +29,8 @@ export class Scorer {
     try {
       for (let start = 0; start < ids.length; start += CHUNK_TOKENS) {
         const count = Math.min(CHUNK_TOKENS, ids.length - start);
-        const batch = makeBatch([{ sequence: { ids, numCachedTokens: start, pageIds }, count }], PAGE_TOKENS, 'all');
+        const sequence = { ids, numCachedTokens: start, pageIds, plannedTokens: ids.length };
+        const batch = makeBatch([{ sequence, count }], PAGE_TOKENS, 'all');
         const rows = await this.#graph.forward(batch);
         for (let i = 0; i < count; i++) onRow(rows.subarray(i * vocabSize, (i + 1) * vocabSize), start + i);
       }

@@ -11,6 +11,8 @@ export interface Sequence {
   readonly promptTokens: number;
   /** The answer may not be longer: by the job's own limit or the context. */
   readonly maxNewTokens: number;
+  /** Prompt and longest answer; where the job sets no limit, the model's context, whatever this worker's cache holds. */
+  readonly plannedTokens: number;
   /** Leading tokens whose keys and values are in pages. */
   numCachedTokens: number;
   /** Pages of the cached tokens, in order of position. */

@@ -27,14 +27,21 @@ export interface CheckpointFiles {
   read(name: string): Promise<Uint8Array>;
 }
 
-/** The lone file where the set names one, else model.safetensors, else the shards of model.safetensors.index.json. */
+/**
+ * The lone file where the set names one, else model.safetensors, else the shards of model.safetensors.index.json, else, where the set
+ * can list its files, AutoGPTQ's gptq_model-*.safetensors or all .safetensors files there are, as text-generation-inference takes them.
+ */
 export async function openCheckpoint(files: FileSet): Promise<CheckpointFiles> {
   const whole = files.lone ?? (await files.open(WHOLE));
   if (whole !== null) return joinShards(files.name, [await openSafetensors(whole)]);
   const index = await readJson(files, INDEX, MAX_INDEX_BYTES);
-  if (index === null)
+  if (index !== null) return openShards(files, index);
+  const names = ((await files.list?.()) ?? []).filter(isPlainFileName).sort();
+  const ofAutoGptq = names.filter((name) => name.startsWith('gptq_model-'));
+  const paths = ofAutoGptq.length > 0 ? ofAutoGptq : names;
+  if (paths.length === 0)
     throw new NibbleError({ code: 'file_missing', file: files.name, reason: `there is no ${WHOLE} and no ${INDEX}` });
-  return openShards(files, index);
+  return joinShards(files.name, await openAll(files, paths, 'listed there'));
 }
 
 async function openShards(files: FileSet, index: unknown): Promise<CheckpointFiles> {
@@ -43,27 +50,34 @@ async function openShards(files: FileSet, index: unknown): Promise<CheckpointFil
     new NibbleError({ code: 'file_invalid', file: indexName, tensor, rule });
   const shardOf = parseWeightMap(index, invalid);
   const paths = [...new Set(shardOf.values())];
-  if (paths.length > MAX_SHARDS) throw invalid(null, `names ${paths.length} files, over ${MAX_SHARDS}`);
-
-  const shards: SafetensorsFile[] = [];
-  for (let i = 0; i < paths.length; i += OPEN_AT_ONCE) {
-    const opening = paths.slice(i, i + OPEN_AT_ONCE).map(async (path) => {
-      const source = await files.open(path);
-      if (source === null)
-        throw new NibbleError({
-          code: 'file_missing',
-          file: files.name,
-          reason: `there is no ${path}, named by ${INDEX}`,
-        });
-      return openSafetensors(source);
-    });
-    shards.push(...(await Promise.all(opening)));
-  }
+  const shards = await openAll(files, paths, `named by ${INDEX}`);
   const shardByPath = new Map(paths.map((path, i) => [path, shards[i]!]));
   for (const [tensor, path] of shardOf)
     if (!shardByPath.get(path)!.tensors.has(tensor))
       throw invalid(tensor, `is not in ${path}, where the index puts it`);
   return joinShards(files.name, shards);
+}
+
+/** In the order of the paths. `origin` says who names them. */
+async function openAll(files: FileSet, paths: readonly string[], origin: string): Promise<SafetensorsFile[]> {
+  if (paths.length > MAX_SHARDS)
+    throw new NibbleError({
+      code: 'file_invalid',
+      file: files.name,
+      tensor: null,
+      rule: `has ${paths.length} files, over ${MAX_SHARDS}`,
+    });
+  const shards: SafetensorsFile[] = [];
+  for (let i = 0; i < paths.length; i += OPEN_AT_ONCE) {
+    const opening = paths.slice(i, i + OPEN_AT_ONCE).map(async (path) => {
+      const source = await files.open(path);
+      if (source === null)
+        throw new NibbleError({ code: 'file_missing', file: files.name, reason: `there is no ${path}, ${origin}` });
+      return openSafetensors(source);
+    });
+    shards.push(...(await Promise.all(opening)));
+  }
+  return shards;
 }
 
 /** Tensor name → shard's file name. */

@@ -7,6 +7,8 @@ export interface FileSet {
   readonly name: string;
   /** null when there is no such file. `path` is a plain file name. */
   open(path: string): Promise<ByteSource | null>;
+  /** Names of the plain files there; absent where a store cannot tell. */
+  list?(): Promise<readonly string[]>;
   /** Set when the model was named by a single .safetensors file rather than by its directory. */
   readonly lone?: ByteSource;
 }

@@ -1,10 +1,8 @@
-/** GPTQ config: how a checkpoint says that, and how, its linears are quantized. */
+/** GPTQ config: how a checkpoint says how its linears are quantized. */
 import { z } from 'zod';
 import { NibbleError } from '../errors.ts';
-import { type FileSet, readJson } from './file-set.ts';
-
-/** config.json of the largest published models is about 100 kB (per-layer lists). */
-const MAX_CONFIG_BYTES = 4_000_000;
+import type { CheckpointFiles } from './checkpoint-index.ts';
+import { tensorName } from './tensor-reader.ts';
 
 export interface GptqConfig {
   bits: 2 | 3 | 4 | 8;
@@ -19,66 +17,40 @@ export interface GptqConfig {
   plainModules: readonly string[];
 }
 
+/** Above any published in_features; −1: one group. */
+const groupSize = z.union([z.literal(-1), z.int().min(1).max(1_000_000)]);
+
 /** Only what is read; writers add many more fields. Values of another type are errors, not defaults. */
-const QuantizationConfig = z.object({
-  quant_method: z.string().max(100).nullish(),
+const GptqConfigJson = z.object({
   bits: z.int(),
-  /** Above any published in_features; -1: one group. */
-  group_size: z.union([z.literal(-1), z.int().min(1).max(1_000_000)]),
+  group_size: groupSize,
   desc_act: z.boolean().nullish(),
   sym: z.boolean().nullish(),
-  zero_point: z.boolean().nullish(),
-  version: z.string().max(100).nullish(),
   checkpoint_format: z.string().max(100).nullish(),
   /** Older GPTQModel's name of checkpoint_format. */
   format: z.string().max(100).nullish(),
   pack_dtype: z.string().max(100).nullish(),
-  /** GPTQModel's overrides per module. */
+  /** GPTQModel's overrides per module: a regular expression, after "-:" for modules that stay plain. */
   dynamic: z.record(z.string(), z.unknown()).nullish(),
   /** As many as a model has linears. */
   modules_to_not_convert: z.array(z.string().min(1).max(1024)).max(100_000).nullish(),
 });
 
-/**
- * Reads in text-generation-inference's order: config.json's quantization_config, then quantize_config.json; null when there is neither.
- * Unlike it, checkpoint_format is honoured: it loads "gptq_v2" with every zero point off by one.
- */
-export async function readQuantizationConfig(files: FileSet): Promise<GptqConfig | null> {
-  const config = await readJson(files, 'config.json', MAX_CONFIG_BYTES);
-  const inner = isObject(config) && Object.hasOwn(config, 'quantization_config') ? config.quantization_config : null;
-  const older = await readJson(files, 'quantize_config.json', MAX_CONFIG_BYTES);
-  // Files of the oldest writers have no quant_method inside config.json; the other file then decides.
-  if (inner != null && (hasMethod(inner) || older === null))
-    return parseQuantizationConfig(inner, `${files.name}/config.json`, 'required');
-  return older === null ? null : parseQuantizationConfig(older, `${files.name}/quantize_config.json`, 'optional');
-}
-
-/** Whether the module's weights are in GPTQ's layout. */
-export function isConverted(prefix: string, config: GptqConfig): boolean {
-  return !config.plainModules.some((part) => prefix.includes(part));
-}
-
-function parseQuantizationConfig(json: unknown, file: string, method: 'required' | 'optional'): GptqConfig {
-  const invalid = (rule: string) => new NibbleError({ code: 'file_invalid', file, tensor: null, rule });
+/** `json` is the object with bits and group_size, whichever file it was in; `file` names that file in errors. */
+export function parseGptqConfig(json: unknown, file: string): GptqConfig {
   const unsupported = (option: string, reason: string) =>
     new NibbleError({ code: 'model_unsupported', file, option, reason });
-  if (!isObject(json)) throw invalid('the quantization config is not an object');
-  // The method first: other methods have other fields, and their name says more than a missing "bits".
-  if (!hasMethod(json) && method === 'required') throw invalid('quantization_config has no "quant_method"');
-  const isAwq = json.version === 'GEMM' || json.zero_point === true;
-  const quantMethod = hasMethod(json) ? json.quant_method : isAwq ? 'awq' : 'gptq';
-  if (quantMethod !== 'gptq')
-    throw unsupported('quant_method', `"${quantMethod.slice(0, 100)}" cannot be loaded; "gptq" can`);
-
-  const parsed = QuantizationConfig.safeParse(json);
+  const parsed = GptqConfigJson.safeParse(json);
   if (!parsed.success) {
     const issue = parsed.error.issues[0];
-    throw invalid(`the quantization config's ${issue?.path.join('.')}: ${issue?.message}`);
+    const rule = `the quantization config's ${issue?.path.join('.')}: ${issue?.message}`;
+    throw new NibbleError({ code: 'file_invalid', file, tensor: null, rule });
   }
   const { bits, group_size: groupSize, dynamic, pack_dtype: packDtype } = parsed.data;
   if (bits !== 2 && bits !== 3 && bits !== 4 && bits !== 8)
     throw unsupported('bits', `${bits} cannot be loaded; 2, 3, 4 and 8 can`);
-  if (dynamic != null && Object.keys(dynamic).length > 0)
+  // Modules left plain are seen by their tensors; expressions from a file are never run.
+  if (dynamic != null && !Object.keys(dynamic).every((module) => module.startsWith('-:')))
     throw unsupported('dynamic', 'settings that differ between modules cannot be loaded');
   if (packDtype != null && packDtype !== 'int32')
     throw unsupported('pack_dtype', `"${packDtype}" cannot be loaded; "int32" can`);
@@ -95,10 +67,56 @@ function parseQuantizationConfig(json: unknown, file: string, method: 'required'
   };
 }
 
-function hasMethod(value: unknown): value is Record<string, unknown> & { quant_method: string } {
-  return isObject(value) && Object.hasOwn(value, 'quant_method') && typeof value.quant_method === 'string';
+/** Names under which writers put a parameter into a file's `__metadata__`, the plain one first. */
+const METADATA_NAMES = {
+  bits: ['bits', 'gptq_bits', 'w_bit'],
+  group_size: ['group_size', 'groupsize', 'gptq_group_size', 'gptq_groupsize', 'q_group_size'],
+  desc_act: ['desc_act', 'gptq_desc_act', 'act_order'],
+  sym: ['sym', 'gptq_sym'],
+  checkpoint_format: ['checkpoint_format', 'gptq_checkpoint_format'],
+} as const;
+type Parameter = keyof typeof METADATA_NAMES;
+export type GptqParameters = Partial<Record<Parameter, number | boolean | string>>;
+
+/**
+ * The parameters of packed weights that no config file describes: `given` ones first, then those of the header's `__metadata__`,
+ * then text-generation-inference's defaults (4 bits, one group, asymmetric, version 1).
+ */
+export function gptqConfigOfMetadata(
+  metadata: Readonly<Record<string, string>>,
+  file: string,
+  given: GptqParameters = {},
+): GptqConfig {
+  const read = (parameter: Parameter): unknown => {
+    if (given[parameter] !== undefined) return given[parameter];
+    const text = METADATA_NAMES[parameter].map((name) => metadata[name]).find((value) => value !== undefined);
+    if (text === undefined) return undefined;
+    if (parameter === 'checkpoint_format') return text;
+    if (/^(true|false)$/i.test(text)) return text.toLowerCase() === 'true';
+    const number = Number(text);
+    return parameter === 'sym' || parameter === 'desc_act'
+      ? number === 0 || number === 1
+        ? number === 1
+        : text
+      : number;
+  };
+  return parseGptqConfig(
+    {
+      bits: read('bits') ?? 4,
+      group_size: read('group_size') ?? -1,
+      desc_act: read('desc_act'),
+      sym: read('sym'),
+      checkpoint_format: read('checkpoint_format'),
+    },
+    file,
+  );
 }
 
-function isObject(value: unknown): value is Record<string, unknown> {
-  return typeof value === 'object' && value !== null && !Array.isArray(value);
+/**
+ * Whether the module's weights are in GPTQ's layout: not when the config leaves it out, nor when there is a plain weight and no packed one,
+ * as for what GPTQModel's `dynamic` leaves out.
+ */
+export function isConverted(checkpoint: CheckpointFiles, prefix: string, config: GptqConfig): boolean {
+  if (config.plainModules.some((part) => prefix.includes(part))) return false;
+  return checkpoint.has(tensorName(prefix, 'qweight')) || !checkpoint.has(tensorName(prefix, 'weight'));
 }

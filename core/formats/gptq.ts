@@ -1,13 +1,11 @@
 /** GPTQ: a linear's packed weight from a checkpoint, its tensors checked against each other. */
-import { NibbleError } from '../errors.ts';
 import type { GptqWeight } from '../model/backend.ts';
 import type { CheckpointFiles } from './checkpoint-index.ts';
 import type { GptqConfig } from './gptq-config.ts';
 import { field } from './gptq-packing.ts';
-import { bf16ToF32Array, f16ToF32Array, f32ToF16Array } from './half.ts';
-import type { Dtype, TensorEntry } from './safetensors-header.ts';
+import { TensorReader } from './tensor-reader.ts';
 
-export { type GptqConfig, isConverted, readQuantizationConfig } from './gptq-config.ts';
+export type { GptqConfig } from './gptq-config.ts';
 export { dequantizeGptq, type GptqIntegers, packGptq, unpackGptq } from './gptq-packing.ts';
 
 /**
@@ -20,9 +18,13 @@ export async function readGptqWeight(
   config: GptqConfig,
 ): Promise<GptqWeight> {
   const { bits } = config;
-  const tensors = new TensorReader(checkpoint, prefix);
-  const packed = tensors.entry('qweight', ['I32']);
-  const [words, outFeatures] = tensors.shape2(packed);
+  const tensors = new TensorReader(checkpoint, prefix, 'qweight, bits and group_size ask');
+  const packed = tensors.entry(
+    'qweight',
+    ['I32'],
+    'is missing: the config says gptq; quantize the model first or list the module in modules_to_not_convert',
+  );
+  const [words, outFeatures] = tensors.matrix('qweight', packed);
   if ((words * 32) % bits !== 0 || (outFeatures * bits) % 32 !== 0)
     throw tensors.invalid('qweight', `[${words}, ${outFeatures}] i32 does not hold whole rows of ${bits}-bit values`);
   const inFeatures = (words * 32) / bits;
@@ -33,8 +35,8 @@ export async function readGptqWeight(
   const qweight = await tensors.int32('qweight', [words, outFeatures]);
   const qzeros = await tensors.int32('qzeros', [groups, (outFeatures * bits) / 32]);
   const scales = await tensors.half('scales', [groups, outFeatures]);
-  const gIdx = checkpoint.has(`${prefix}.g_idx`) ? await tensors.int32('g_idx', [inFeatures]) : null;
-  const bias = checkpoint.has(`${prefix}.bias`) ? await tensors.float('bias', [outFeatures]) : null;
+  const gIdx = tensors.has('g_idx') ? await tensors.int32('g_idx', [inFeatures]) : null;
+  const bias = tensors.has('bias') ? await tensors.float('bias', [outFeatures]) : null;
   const weight: GptqWeight = {
     kind: 'gptq',
     outFeatures,
@@ -84,82 +86,4 @@ function repairSwappedZeros(weight: GptqWeight): GptqWeight {
   if (allAre(weight.qzeros, 3)) return weight;
   const repaired = weight.qzeros.map((stored, i) => stored + SWAPPED_3_BIT_ONES[i % 3]!);
   return allAre(repaired, 4) ? { ...weight, qzeros: repaired, zeroOffset: 0 } : weight;
-}
-
-/** The tensors of one linear, each read only after its dtype and shape are right. */
-class TensorReader {
-  readonly #checkpoint: CheckpointFiles;
-  readonly #prefix: string;
-
-  constructor(checkpoint: CheckpointFiles, prefix: string) {
-    this.#checkpoint = checkpoint;
-    this.#prefix = prefix;
-  }
-
-  invalid(part: string, rule: string): NibbleError {
-    return new NibbleError({
-      code: 'file_invalid',
-      file: this.#checkpoint.name,
-      tensor: `${this.#prefix}.${part}`,
-      rule,
-    });
-  }
-
-  entry(part: string, dtypes: Dtype[]): TensorEntry {
-    const entry = this.#checkpoint.tensors.get(`${this.#prefix}.${part}`);
-    if (entry === undefined)
-      throw this.invalid(
-        part,
-        'is missing: the config says gptq; quantize the model first or list the module in modules_to_not_convert',
-      );
-    if (!dtypes.includes(entry.dtype))
-      throw this.invalid(part, `has dtype ${entry.dtype} instead of ${dtypes.join(' or ')}`);
-    return entry;
-  }
-
-  shape2(entry: TensorEntry): [number, number] {
-    const [rows, cols] = entry.shape;
-    if (entry.shape.length !== 2 || rows === undefined || cols === undefined)
-      throw this.invalid('qweight', `has ${entry.shape.length} dimensions instead of 2`);
-    return [rows, cols];
-  }
-
-  async int32(part: string, shape: number[]): Promise<Int32Array> {
-    return new Int32Array(await this.#bytes(this.#shaped(part, ['I32'], shape)));
-  }
-
-  /** f16 bit patterns. Scales in f32 or bf16 are rounded, as text-generation-inference rounds them to the model's dtype. */
-  async half(part: string, shape: number[]): Promise<Uint16Array> {
-    const entry = this.#shaped(part, ['F16', 'BF16', 'F32'], shape);
-    if (entry.dtype === 'F16') return new Uint16Array(await this.#bytes(entry));
-    const halves = f32ToF16Array(await this.float(part, shape));
-    if (halves.some((half) => (half & 0x7c00) === 0x7c00))
-      throw this.invalid(part, `has ${entry.dtype} values beyond f16`);
-    return halves;
-  }
-
-  async float(part: string, shape: number[]): Promise<Float32Array> {
-    const entry = this.#shaped(part, ['F16', 'BF16', 'F32'], shape);
-    const bytes = await this.#bytes(entry);
-    if (entry.dtype === 'F32') return new Float32Array(bytes);
-    return (entry.dtype === 'F16' ? f16ToF32Array : bf16ToF32Array)(new Uint16Array(bytes));
-  }
-
-  #shaped(part: string, dtypes: Dtype[], shape: number[]): TensorEntry {
-    const entry = this.entry(part, dtypes);
-    if (entry.shape.length !== shape.length || entry.shape.some((size, i) => size !== shape[i]))
-      throw this.invalid(
-        part,
-        `has shape [${entry.shape.join(', ')}]; qweight, bits and group_size ask for [${shape.join(', ')}]`,
-      );
-    return entry;
-  }
-
-  /** The tensor's bytes in a buffer of their own, aligned for any element; a source's views may start anywhere. */
-  async #bytes(entry: TensorEntry): Promise<ArrayBuffer> {
-    const bytes = await this.#checkpoint.read(entry.name);
-    const { buffer, byteOffset, byteLength } = bytes;
-    if (buffer instanceof ArrayBuffer && byteOffset === 0 && byteLength === buffer.byteLength) return buffer;
-    return bytes.slice().buffer as ArrayBuffer;
-  }
 }

@@ -3,7 +3,7 @@
 export type BackendName = 'reference' | 'wasm' | 'webgpu' | 'cuda';
 
 /** A matrix as it lies in a checkpoint; y [tokens, out] = x [tokens, in] · Wᵀ + bias. */
-export type LinearWeight = DenseWeight | GptqWeight;
+export type LinearWeight = DenseWeight | GptqWeight | Bnb4Weight | Int8Weight;
 
 export interface DenseWeight {
   kind: 'dense';
@@ -34,6 +34,48 @@ export interface GptqWeight {
   scales: Uint16Array;
   /** [in] group of each input channel; null when it is k ÷ groupSize throughout (no act-order). */
   gIdx: Int32Array | null;
+  /** [out] f32 */
+  bias: Float32Array | null;
+}
+
+/** bitsandbytes' 4-bit layout: W[n,k] = table[code] · absmax[block], blocks over the flattened [out, in] tensor, so they may cross rows. */
+export interface Bnb4Weight {
+  kind: 'bnb4';
+  outFeatures: number;
+  inFeatures: number;
+  quantType: 'nf4' | 'fp4';
+  /** Values in one block; the last block may be shorter. */
+  blockSize: number;
+  /** [⌈out·in/2⌉] two codes a byte, the first in the high half. */
+  packed: Uint8Array;
+  /** [16] f32 value of each code */
+  table: Float32Array;
+  absmax: Bnb4Absmax;
+  /** [out] f32 */
+  bias: Float32Array | null;
+}
+
+export type Bnb4Absmax =
+  /** [blocks] f32 */
+  | { kind: 'plain'; values: Float32Array }
+  /** Double quantization: absmax[i] = table[codes[i]] · nested[⌊i/blockSize⌋] + offset. codes [blocks] u8, table [256] f32, nested [⌈blocks/blockSize⌉] f32. */
+  | { kind: 'nested'; codes: Uint8Array; table: Float32Array; nested: Float32Array; blockSize: number; offset: number };
+
+/**
+ * LLM.int8(): W[n,k] ≈ values[n,k] · rowAbsmax[n] / 127. A token's activations are rounded to int8 by their own absolute maximum;
+ * those of magnitude ≥ threshold are left out of that and multiplied in f32 with the dequantised weight. Decided per token, as
+ * bitsandbytes does for one row, so that a token's output does not depend on its batch.
+ */
+export interface Int8Weight {
+  kind: 'int8';
+  outFeatures: number;
+  inFeatures: number;
+  /** [out, in] */
+  values: Int8Array;
+  /** [out] f32 */
+  rowAbsmax: Float32Array;
+  /** 0: no outliers are taken out. */
+  threshold: number;
   /** [out] f32 */
   bias: Float32Array | null;
 }
@@ -86,13 +128,24 @@ export interface Batch {
   maxPages: number;
   /** [outputs] token rows whose logits are wanted */
   outputRows: Int32Array;
+  /** [sequences] tokens that each sequence may have in all; rope scalings that depend on length choose by it, once for the whole sequence */
+  plannedTokens: Int32Array;
 }
 
 export interface AttentionOptions {
   heads: number;
   /** Factor on q·k, usually 1/√headDim. */
   scale: number;
+  /** Only the last so many positions, its own included, are seen; null: all. */
+  window: number | null;
+  /** Scores become softcap · tanh(score / softcap); null: they stay. */
+  softcap: number | null;
+  /** [heads] added to a score: slope · (key position − query position) (ALiBi); null: nothing. */
+  alibiSlopes: Float32Array | null;
 }
+
+/** relu; gelu by the error function; gelu by tanh; silu. */
+export type ActivationFunction = 'relu' | 'gelu' | 'gelu_tanh' | 'silu';
 
 /**
  * Ordering: ops run in call order; a call may return before its work is done, and only `read` waits.
@@ -113,23 +166,33 @@ export interface Backend {
   begin(batch: Batch): void;
   /** cos, sin [tokens, rotaryDim/2] f32 for the batch's positions. */
   rope(cos: Float32Array, sin: Float32Array, rotaryDim: number): Rope;
-  /** Rows of a dense table [vocab, hidden] by the batch's token ids → [tokens, hidden]. */
-  embed(table: Linear): Activation;
+  /** Rows of a dense table [entries, hidden] by id, times scale → [ids.length, hidden]. */
+  embed(table: Linear, ids: Int32Array, scale: number): Activation;
   /** y = x / √(mean(x²) + eps) · weight, per row → [rows, cols]. */
   rmsNorm(x: Activation, weight: Vector, eps: number): Activation;
   /** residual += x in place, then the rmsNorm of residual. */
   addRmsNorm(residual: Activation, x: Activation, weight: Vector, eps: number): Activation;
+  /** y = (x − mean(x)) / √(variance(x) + eps) · weight + bias, per row → [rows, cols]. */
+  layerNorm(x: Activation, weight: Vector, bias: Vector | null, eps: number): Activation;
+  /** residual += x in place. */
+  add(residual: Activation, x: Activation): void;
   /** x [rows, in] → [rows, out] */
   linear(x: Activation, weight: Linear): Activation;
   /**
    * Rotates q [tokens, heads·headDim] in place and k [tokens, kvHeads·headDim] (halves convention: channel i pairs with i + rotaryDim/2),
-   * then writes k and v [tokens, kvHeads·headDim] of every token to its slot of `layer`.
+   * then writes k and v [tokens, kvHeads·headDim] of every token to its slot of `layer`. `rope: null` rotates nothing.
    */
-  ropeKv(layer: number, q: Activation, k: Activation, v: Activation, rope: Rope): void;
+  ropeKv(layer: number, q: Activation, k: Activation, v: Activation, rope: Rope | null): void;
   /** Causal attention of each token over its own sequence's pages, positions 0..its own; q head h reads kv head ⌊h·kvHeads/heads⌋ → [tokens, heads·headDim]. */
   attention(layer: number, q: Activation, options: AttentionOptions): Activation;
-  /** silu(gate) · up → the same shape. */
-  gatedSilu(gate: Activation, up: Activation): Activation;
+  /** f(gate) · up → the same shape. */
+  gated(f: ActivationFunction, gate: Activation, up: Activation): Activation;
+  /** f(x) → the same shape. */
+  activate(f: ActivationFunction, x: Activation): Activation;
+  /** The given column ranges of every row, one after another → [rows, sum of counts]. */
+  columns(x: Activation, ranges: readonly { begin: number; count: number }[]): Activation;
+  /** The same numbers seen as [rows, cols]; no copy, so both names mean one activation. */
+  reshape(x: Activation, rows: number, cols: number): Activation;
   /** The given rows in the given order → [rows.length, cols]. */
   gatherRows(x: Activation, rows: Int32Array): Activation;
   /** Waits for everything before it and copies x out, [rows·cols]. */

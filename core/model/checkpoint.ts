@@ -1,117 +1,194 @@
-/** Checkpoint: from tensor names of a Hugging Face Llama checkpoint to weights on a backend, tensor by tensor. */
-import { NibbleError } from '../errors.ts';
+/** Checkpoint: from a Hugging Face checkpoint's tensors to weights on a backend, tensor by tensor. */
 import type { CheckpointFiles } from '../formats/checkpoint-index.ts';
-import { type FloatDtype, floatsOf } from '../formats/floats.ts';
-import { readGptqWeight } from '../formats/gptq.ts';
-import { type GptqConfig, isConverted } from '../formats/gptq-config.ts';
-import type { Backend, DenseWeight, Linear, Vector } from './backend.ts';
-import type { ModelConfig } from './config.ts';
-import type { LayerWeights, ModelWeights } from './graph.ts';
+import { readPlainWeight } from '../formats/plain.ts';
+import { type Quantization, readLinearWeight } from '../formats/quantization.ts';
+import { TensorReader } from '../formats/tensor-reader.ts';
+import type { Architecture } from './architecture.ts';
+import type { Backend, Linear } from './backend.ts';
+import type { ColumnRange, LayerNorms, LayerWeights, Mlp, ModelWeights, Norm, QueryKeyValue } from './weights.ts';
 
 export interface LoadOptions {
-  config: ModelConfig;
-  /** null: plain weights throughout. */
-  gptq: GptqConfig | null;
+  config: Architecture;
+  quantization: Quantization;
   backend: Backend;
-  /** Called after each tensor with how many of `total` are on the backend. */
+  /** Called after each linear and norm with how many of `total` are on the backend. */
   onTensor?: (done: number, total: number) => void;
 }
 
 /** Loads every weight the graph needs. Tensors of the checkpoint that it does not need are left alone. */
 export async function loadModelWeights(checkpoint: CheckpointFiles, options: LoadOptions): Promise<ModelWeights> {
-  const { config, gptq, backend } = options;
-  const total = 2 + config.layers * 9 + (config.tiedHead ? 0 : 1);
-  let done = 0;
-  const counted = <Loaded>(loaded: Loaded): Loaded => {
-    options.onTensor?.(++done, total);
-    return loaded;
-  };
-
-  const linear = async (prefix: string, outFeatures: number, inFeatures: number, hasBias: boolean): Promise<Linear> => {
-    const weight =
-      gptq !== null && isConverted(prefix, gptq)
-        ? await readGptqWeight(checkpoint, prefix, gptq)
-        : await readDense(checkpoint, prefix, [outFeatures, inFeatures], hasBias);
-    if (weight.outFeatures !== outFeatures || weight.inFeatures !== inFeatures)
-      throw invalid(
-        checkpoint,
-        prefix,
-        `is [${weight.outFeatures}, ${weight.inFeatures}], config.json says [${outFeatures}, ${inFeatures}]`,
-      );
-    return counted(await backend.loadLinear(weight, prefix));
-  };
-  const vector = async (name: string, length: number): Promise<Vector> =>
-    counted(backend.loadVector(await readFloats(checkpoint, name, [length]), name));
-
-  const { hidden, intermediate, heads, kvHeads, headDim, vocabSize, attentionBias, mlpBias } = config;
-  const embedding = counted(
-    await backend.loadLinear(
-      await readDense(checkpoint, 'model.embed_tokens', [vocabSize, hidden], false),
-      'model.embed_tokens',
-    ),
-  );
+  const { config } = options;
+  const { vocabSize, hidden, embeddingWidth, learnedPositions, tensors } = config;
+  const loader = new WeightLoader(checkpoint, options);
+  const embedding = await loader.table(tensors.embedding, vocabSize, embeddingWidth);
+  const positions =
+    learnedPositions === null ? null : await loader.table(tensors.positions!, learnedPositions.entries, hidden);
+  const projection =
+    embeddingWidth === hidden
+      ? null
+      : {
+          in: await loader.table(tensors.projection!.in, hidden, embeddingWidth),
+          out: await loader.table(tensors.projection!.out, embeddingWidth, hidden),
+        };
   const layers: LayerWeights[] = [];
-  for (let index = 0; index < config.layers; index++) {
-    const layer = `model.layers.${index}`;
-    layers.push({
-      attentionNorm: await vector(`${layer}.input_layernorm.weight`, hidden),
-      query: await linear(`${layer}.self_attn.q_proj`, heads * headDim, hidden, attentionBias),
-      key: await linear(`${layer}.self_attn.k_proj`, kvHeads * headDim, hidden, attentionBias),
-      value: await linear(`${layer}.self_attn.v_proj`, kvHeads * headDim, hidden, attentionBias),
-      output: await linear(`${layer}.self_attn.o_proj`, hidden, heads * headDim, attentionBias),
-      mlpNorm: await vector(`${layer}.post_attention_layernorm.weight`, hidden),
-      gate: await linear(`${layer}.mlp.gate_proj`, intermediate, hidden, mlpBias),
-      up: await linear(`${layer}.mlp.up_proj`, intermediate, hidden, mlpBias),
-      down: await linear(`${layer}.mlp.down_proj`, hidden, intermediate, mlpBias),
+  for (let index = 0; index < config.layers; index++) layers.push(await loader.layer(`${tensors.layers}${index}.`));
+  const finalNorm = tensors.finalNorm === null ? null : await loader.norm(tensors.finalNorm, hidden);
+  const head = config.tiedHead ? embedding : await loader.table(tensors.head, vocabSize, embeddingWidth);
+  return { embedding, positions, projection, layers, finalNorm, head };
+}
+
+class WeightLoader {
+  readonly #checkpoint: CheckpointFiles;
+  readonly #options: LoadOptions;
+  readonly #total: number;
+  #done = 0;
+
+  constructor(checkpoint: CheckpointFiles, options: LoadOptions) {
+    this.#checkpoint = checkpoint;
+    this.#options = options;
+    this.#total = countOf(options.config);
+  }
+
+  /** A matrix that stays plain whatever the quantization: embeddings and the head. */
+  async table(name: string, rows: number, cols: number): Promise<Linear> {
+    const shape = { outFeatures: rows, inFeatures: cols, bias: 'none' } as const;
+    const weight = await readPlainWeight(this.#checkpoint, name, shape);
+    return this.#counted(await this.#options.backend.loadLinear(weight, name));
+  }
+
+  async norm(name: string, length: number): Promise<Norm> {
+    const { config, backend } = this.#options;
+    const tensors = new TensorReader(this.#checkpoint, name, 'config.json asks');
+    const weight = await tensors.float('weight', [length]);
+    if (config.norm.kind === 'layer') {
+      const bias = backend.loadVector(await tensors.float('bias', [length]), `${name}.bias`);
+      return this.#counted({ weight: backend.loadVector(weight, name), bias });
+    }
+    const { weightOffset } = config.norm;
+    return this.#counted({
+      weight: backend.loadVector(
+        weight.map((value) => value + weightOffset),
+        name,
+      ),
+      bias: null,
     });
   }
-  const finalNorm = await vector('model.norm.weight', hidden);
-  const head = config.tiedHead
-    ? embedding
-    : counted(await backend.loadLinear(await readDense(checkpoint, 'lm_head', [vocabSize, hidden], false), 'lm_head'));
-  return { embedding, layers, finalNorm, head };
-}
 
-async function readDense(
-  checkpoint: CheckpointFiles,
-  prefix: string,
-  shape: [number, number],
-  hasBias: boolean,
-): Promise<DenseWeight> {
-  const name = `${prefix}.weight`;
-  const dtype = floatDtype(checkpoint, name, shape);
-  const bytes = await checkpoint.read(name);
-  const bias = hasBias ? await readFloats(checkpoint, `${prefix}.bias`, [shape[0]]) : null;
-  return { kind: 'dense', outFeatures: shape[0], inFeatures: shape[1], dtype, bytes, bias };
-}
+  async layer(prefix: string): Promise<LayerWeights> {
+    const { hidden, heads, headDim, bias, tensors } = this.#options.config;
+    return {
+      norms: await this.#norms(prefix),
+      queryKeyValue: await this.#queryKeyValue(prefix),
+      attentionOutput: await this.#linear(
+        prefix + tensors.attentionOutput,
+        hidden,
+        heads * headDim,
+        bias.attentionOutput,
+      ),
+      mlp: await this.#mlp(prefix),
+    };
+  }
 
-async function readFloats(checkpoint: CheckpointFiles, name: string, shape: number[]): Promise<Float32Array> {
-  const dtype = floatDtype(checkpoint, name, shape);
-  return floatsOf(await checkpoint.read(name), dtype);
-}
+  async #norms(prefix: string): Promise<LayerNorms> {
+    const { hidden, headDim, placement, queryKeyNorm, tensors } = this.#options.config;
+    const { norms } = tensors;
+    const attention = await this.norm(prefix + norms.attention, hidden);
+    return {
+      attention,
+      mlp: norms.mlp === null ? attention : await this.norm(prefix + norms.mlp, hidden),
+      outputs:
+        placement !== 'sandwich'
+          ? null
+          : {
+              attention: await this.norm(prefix + norms.outputs!.attention, hidden),
+              mlp: await this.norm(prefix + norms.outputs!.mlp, hidden),
+            },
+      heads:
+        queryKeyNorm === 'none'
+          ? null
+          : {
+              query: await this.norm(prefix + norms.heads!.query, headDim),
+              key: await this.norm(prefix + norms.heads!.key, headDim),
+            },
+    };
+  }
 
-/** Checks that the tensor exists with this shape and a float dtype. */
-function floatDtype(checkpoint: CheckpointFiles, name: string, shape: number[]): FloatDtype {
-  const entry = checkpoint.tensors.get(name);
-  if (entry === undefined) throw invalid(checkpoint, name, 'is missing');
-  if (entry.shape.length !== shape.length || entry.shape.some((size, i) => size !== shape[i]))
-    throw invalid(
-      checkpoint,
-      name,
-      `has shape [${entry.shape.join(', ')}], config.json asks for [${shape.join(', ')}]`,
-    );
-  switch (entry.dtype) {
-    case 'F32':
-      return 'f32';
-    case 'F16':
-      return 'f16';
-    case 'BF16':
-      return 'bf16';
-    default:
-      throw invalid(checkpoint, name, `has dtype ${entry.dtype}; F32, F16 or BF16 is needed`);
+  async #queryKeyValue(prefix: string): Promise<QueryKeyValue> {
+    const { hidden, heads, kvHeads, headDim, bias, tensors } = this.#options.config;
+    const names = tensors.queryKeyValue;
+    const linear = (name: string, outputs: number) =>
+      this.#linear(prefix + name, outputs * headDim, hidden, bias.queryKeyValue);
+    if (names.kind === 'separate')
+      return {
+        kind: 'separate',
+        query: await linear(names.query, heads),
+        key: await linear(names.key, kvHeads),
+        value: await linear(names.value, kvHeads),
+      };
+    const fused = await linear(names.name, heads + 2 * kvHeads);
+    return { kind: 'fused', linear: fused, ...fusedColumns(this.#options.config, names.layout) };
+  }
+
+  async #mlp(prefix: string): Promise<Mlp> {
+    const { hidden, intermediate, bias, tensors } = this.#options.config;
+    const names = tensors.mlp;
+    const inner = (name: string, outputs: number) => this.#linear(prefix + name, outputs, hidden, bias.mlp);
+    const down = (name: string) => this.#linear(prefix + name, hidden, intermediate, bias.mlp);
+    switch (names.kind) {
+      case 'gated':
+        return {
+          kind: 'gated',
+          gate: await inner(names.gate, intermediate),
+          up: await inner(names.up, intermediate),
+          down: await down(names.down),
+        };
+      case 'fused':
+        return { kind: 'fused', gateUp: await inner(names.gateUp, 2 * intermediate), down: await down(names.down) };
+      case 'plain':
+        return { kind: 'plain', up: await inner(names.up, intermediate), down: await down(names.down) };
+      default:
+        return names satisfies never;
+    }
+  }
+
+  async #linear(name: string, outFeatures: number, inFeatures: number, hasBias: boolean): Promise<Linear> {
+    const bias = hasBias ? 'required' : 'none';
+    const shape = { outFeatures, inFeatures, bias } as const;
+    const weight = await readLinearWeight(this.#checkpoint, name, this.#options.quantization, shape);
+    return this.#counted(await this.#options.backend.loadLinear(weight, name));
+  }
+
+  #counted<Loaded>(loaded: Loaded): Loaded {
+    this.#options.onTensor?.(++this.#done, this.#total);
+    return loaded;
   }
 }
 
-function invalid(checkpoint: CheckpointFiles, tensor: string, rule: string): NibbleError {
-  return new NibbleError({ code: 'file_invalid', file: checkpoint.name, tensor, rule });
+/** Where queries, keys and values lie among a fused linear's outputs. */
+function fusedColumns(
+  { heads, kvHeads, headDim }: Architecture,
+  layout: 'blocks' | 'groups',
+): { query: ColumnRange[]; key: ColumnRange[]; value: ColumnRange[] } {
+  const columns = (firstHead: number, count: number) => ({ begin: firstHead * headDim, count: count * headDim });
+  if (layout === 'blocks')
+    return {
+      query: [columns(0, heads)],
+      key: [columns(heads, kvHeads)],
+      value: [columns(heads + kvHeads, kvHeads)],
+    };
+  const queries = heads / kvHeads;
+  const group = (first: number, count: number) =>
+    Array.from({ length: kvHeads }, (_, kvHead) => columns(kvHead * (queries + 2) + first, count));
+  return { query: group(0, queries), key: group(queries, 1), value: group(queries + 1, 1) };
+}
+
+/** Linears and norms of the whole model. */
+function countOf({ layers, placement, queryKeyNorm, tensors, ...config }: Architecture): number {
+  const norms = 1 + (tensors.norms.mlp === null ? 0 : 1);
+  const branchNorms = (placement === 'sandwich' ? 2 : 0) + (queryKeyNorm === 'none' ? 0 : 2);
+  const attention = tensors.queryKeyValue.kind === 'separate' ? 4 : 2;
+  const mlp = tensors.mlp.kind === 'gated' ? 3 : 2;
+  const tables = 1 + (config.learnedPositions === null ? 0 : 1) + (config.embeddingWidth === config.hidden ? 0 : 2);
+  const ends = (tensors.finalNorm === null ? 0 : 1) + (config.tiedHead ? 0 : 1);
+  return tables + layers * (norms + branchNorms + attention + mlp) + ends;
 }

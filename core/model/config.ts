@@ -1,51 +1,35 @@
-/** Config: what config.json says of a Llama-family model, checked. An option this build cannot run is refused by name, never ignored. */
+/** Config: what config.json says of a model, checked. An option this build cannot run is refused by name, never ignored. */
 import { z } from 'zod';
 import { NibbleError } from '../errors.ts';
+import type { Architecture } from './architecture.ts';
+import { falcon } from './families/falcon.ts';
+import { ConfigFile, type Family } from './families/family.ts';
+import { gemma, gemma2, gemma3, gemma3Vision } from './families/gemma.ts';
+import { llama } from './families/llama.ts';
+import { mistral } from './families/mistral.ts';
+import { opt } from './families/opt.ts';
+import { phi3 } from './families/phi3.ts';
+import { qwen2, qwen3 } from './families/qwen.ts';
 
-/** Far above any published model; keeps products of two of them below 2^53. */
-const dimension = z.int().min(1).max(4_000_000);
-const tokenIds = z.union([z.int().min(0), z.array(z.int().min(0)).max(64)]).nullish();
+/** By config.json's model_type. */
+const FAMILIES: Readonly<Record<string, Family>> = {
+  llama,
+  mistral,
+  qwen2,
+  qwen3,
+  phi3,
+  gemma,
+  gemma2,
+  gemma3_text: gemma3,
+  gemma3: gemma3Vision,
+  falcon,
+  /** What Falcon's files said before transformers knew it. */
+  RefinedWeb: falcon,
+  RefinedWebModel: falcon,
+  opt,
+};
 
-const LlamaConfigJson = z.object({
-  model_type: z.string().max(100),
-  architectures: z.array(z.string().max(200)).max(8).optional(),
-  hidden_size: dimension,
-  intermediate_size: dimension,
-  num_hidden_layers: z.int().min(1).max(1024),
-  num_attention_heads: z.int().min(1).max(1024),
-  num_key_value_heads: z.int().min(1).max(1024).nullish(),
-  head_dim: z.int().min(2).max(1024).nullish(),
-  vocab_size: dimension,
-  max_position_embeddings: dimension,
-  rms_norm_eps: z.number().gt(0).max(1).default(1e-6),
-  rope_theta: z.number().gt(0).optional(),
-  /** Where transformers 5 keeps what used to be rope_theta and rope_scaling. */
-  rope_parameters: z.record(z.string(), z.unknown()).nullish(),
-  rope_scaling: z.record(z.string(), z.unknown()).nullish(),
-  hidden_act: z.string().max(100).default('silu'),
-  tie_word_embeddings: z.boolean().default(false),
-  attention_bias: z.boolean().default(false),
-  mlp_bias: z.boolean().default(false),
-  bos_token_id: tokenIds,
-  eos_token_id: tokenIds,
-  sliding_window: z.int().nullish(),
-});
-
-export interface ModelConfig {
-  architecture: string;
-  hidden: number;
-  intermediate: number;
-  layers: number;
-  heads: number;
-  kvHeads: number;
-  headDim: number;
-  vocabSize: number;
-  contextTokens: number;
-  rmsNormEps: number;
-  ropeTheta: number;
-  tiedHead: boolean;
-  attentionBias: boolean;
-  mlpBias: boolean;
+export interface ModelConfig extends Architecture {
   eosTokenIds: readonly number[];
   /** How its makers sample from it; 1, 0 and 1 where they do not say. */
   sampling: SamplingDefaults;
@@ -57,6 +41,14 @@ export interface SamplingDefaults {
   topP: number;
 }
 
+const tokenIds = z.union([z.int().min(0), z.array(z.int().min(0)).max(64)]).nullish();
+const CommonFields = z.object({
+  model_type: z.string().max(100),
+  eos_token_id: tokenIds,
+  /** Of a model that reads images too. */
+  text_config: z.object({ eos_token_id: tokenIds }).nullish(),
+});
+
 /** generation_config.json, as far as it is read. Values out of range are errors, not defaults. */
 const GenerationConfigJson = z.object({
   eos_token_id: tokenIds,
@@ -67,60 +59,18 @@ const GenerationConfigJson = z.object({
 
 /** `generation` is generation_config.json or null; its eos ids win, as they do in transformers. `file` names config.json in errors. */
 export function parseModelConfig(json: unknown, generation: unknown, file: string): ModelConfig {
-  const unsupported = (option: string, reason: string): never => {
-    throw new NibbleError({ code: 'model_unsupported', file, option, reason });
-  };
-  const modelType = typeof json === 'object' && json !== null && 'model_type' in json ? json.model_type : undefined;
-  if (modelType !== 'llama')
-    unsupported(`model_type ${JSON.stringify(modelType)}`, 'this version runs the Llama architecture ("llama") only');
-  const parsed = LlamaConfigJson.safeParse(json);
-  if (!parsed.success) {
-    const issue = parsed.error.issues[0];
-    throw new NibbleError({
-      code: 'file_invalid',
-      file,
-      tensor: null,
-      rule: `${issue?.path.join('.') || 'config'}: ${issue?.message}`,
-    });
-  }
-  const config = parsed.data;
+  const configFile = new ConfigFile(file);
+  const { model_type: modelType, eos_token_id: own, text_config: text } = configFile.parse(CommonFields, json);
+  const family = Object.hasOwn(FAMILIES, modelType) ? FAMILIES[modelType] : undefined;
+  if (family === undefined)
+    throw configFile.unsupported(
+      `model_type ${JSON.stringify(modelType)}`,
+      `this version runs ${Object.keys(FAMILIES).join(', ')}`,
+    );
   const generated = parseGeneration(generation, file);
-  const rope: Record<string, unknown> = { ...config.rope_scaling, ...config.rope_parameters };
-  const ropeType = rope.rope_type ?? rope.type ?? 'default';
-  if (ropeType !== 'default') unsupported(`rope scaling ${JSON.stringify(ropeType)}`, 'not supported yet');
-  if (config.hidden_act !== 'silu') unsupported(`hidden_act "${config.hidden_act}"`, 'only silu is supported yet');
-  if (typeof config.sliding_window === 'number' && config.sliding_window < config.max_position_embeddings)
-    unsupported('sliding_window', 'not supported yet');
-
-  const heads = config.num_attention_heads;
-  const kvHeads = config.num_key_value_heads ?? heads;
-  const invalid = (rule: string): never => {
-    throw new NibbleError({ code: 'file_invalid', file, tensor: null, rule });
-  };
-  if (heads % kvHeads !== 0)
-    invalid(`num_attention_heads ${heads} is not a multiple of num_key_value_heads ${kvHeads}`);
-  if (config.head_dim == null && config.hidden_size % heads !== 0)
-    invalid(`hidden_size ${config.hidden_size} is not a multiple of num_attention_heads ${heads}`);
-  const headDim = config.head_dim ?? config.hidden_size / heads;
-  if (headDim % 2 !== 0) invalid(`head_dim ${headDim} is odd; rotary embedding needs pairs`);
-  const ropeTheta = typeof rope.rope_theta === 'number' ? rope.rope_theta : (config.rope_theta ?? 10_000);
-
   return {
-    architecture: config.architectures?.[0] ?? 'LlamaForCausalLM',
-    hidden: config.hidden_size,
-    intermediate: config.intermediate_size,
-    layers: config.num_hidden_layers,
-    heads,
-    kvHeads,
-    headDim,
-    vocabSize: config.vocab_size,
-    contextTokens: config.max_position_embeddings,
-    rmsNormEps: config.rms_norm_eps,
-    ropeTheta,
-    tiedHead: config.tie_word_embeddings,
-    attentionBias: config.attention_bias,
-    mlpBias: config.mlp_bias,
-    eosTokenIds: listOf(generated.eos_token_id ?? config.eos_token_id),
+    ...family(json, configFile),
+    eosTokenIds: listOf(generated.eos_token_id ?? own ?? text?.eos_token_id),
     sampling: { temperature: generated.temperature ?? 1, topK: generated.top_k ?? 0, topP: generated.top_p ?? 1 },
   };
 }

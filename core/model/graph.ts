@@ -1,71 +1,160 @@
-/** Graph: the forward pass of a Llama-family model, written once for every backend. */
-import type { Activation, Backend, Batch, Linear, Vector } from './backend.ts';
+/** Graph: the forward pass, written once for every architecture and every backend. */
+import type { LayerAttention } from './architecture.ts';
+import type { Activation, Backend, Batch, Rope } from './backend.ts';
 import type { ModelConfig } from './config.ts';
-import { inverseFrequencies, ropeTables } from './rope.ts';
+import { normOf, ResidualStream } from './residual-stream.ts';
+import { type RopeOptions, ropeTables } from './rope.ts';
+import type { LayerWeights, ModelWeights, Norm } from './weights.ts';
 
-export interface LayerWeights {
-  attentionNorm: Vector;
-  query: Linear;
-  key: Linear;
-  value: Linear;
-  output: Linear;
-  mlpNorm: Vector;
-  gate: Linear;
-  up: Linear;
-  down: Linear;
-}
-
-export interface ModelWeights {
-  embedding: Linear;
-  layers: LayerWeights[];
-  finalNorm: Vector;
-  /** The embedding itself when the head is tied. */
-  head: Linear;
-}
+/** One step's rotary tables; layers share those of equal options. */
+type StepRopes = ReadonlyMap<RopeOptions, Rope>;
 
 /** Runs one batch. Resolves to the logits [outputRows.length, vocab] f32, rows in the order of batch.outputRows. */
 export class Graph {
   readonly config: ModelConfig;
   readonly backend: Backend;
   readonly #weights: ModelWeights;
-  readonly #frequencies: Float32Array;
+  readonly #ropes: readonly RopeOptions[];
 
   constructor(config: ModelConfig, weights: ModelWeights, backend: Backend) {
     this.config = config;
     this.backend = backend;
     this.#weights = weights;
-    this.#frequencies = inverseFrequencies(config.headDim, config.ropeTheta);
+    const ropes = config.layerAttention.map((layer) => layer.rope).filter((rope) => rope !== null);
+    this.#ropes = [...new Set(ropes)];
   }
 
   async forward(batch: Batch): Promise<Float32Array> {
-    const { backend } = this;
-    const { rmsNormEps: eps, headDim, heads } = this.config;
-    const { embedding, layers, finalNorm, head } = this.#weights;
-
+    const { backend, config } = this;
+    const { layers, finalNorm, projection, head } = this.#weights;
     backend.begin(batch);
-    const { cos, sin } = ropeTables(batch.positions, this.#frequencies);
-    const rope = backend.rope(cos, sin, headDim);
-    const attentionOptions = { heads, scale: 1 / Math.sqrt(headDim) };
-
-    const residual = backend.embed(embedding);
-    let mlpOutput: Activation | null = null;
-    const normed = (weight: Vector): Activation =>
-      mlpOutput === null
-        ? backend.rmsNorm(residual, weight, eps)
-        : backend.addRmsNorm(residual, mlpOutput, weight, eps);
-
-    for (const [index, layer] of layers.entries()) {
-      const x = normed(layer.attentionNorm);
-      const query = backend.linear(x, layer.query);
-      backend.ropeKv(index, query, backend.linear(x, layer.key), backend.linear(x, layer.value), rope);
-      const attended = backend.linear(backend.attention(index, query, attentionOptions), layer.output);
-
-      const h = backend.addRmsNorm(residual, attended, layer.mlpNorm, eps);
-      const gated = backend.gatedSilu(backend.linear(h, layer.gate), backend.linear(h, layer.up));
-      mlpOutput = backend.linear(gated, layer.down);
-    }
+    const ropes: StepRopes = new Map(this.#ropes.map((options) => [options, this.#rope(options, batch)]));
+    const stream = new ResidualStream(this.#embedded(batch), config.norm, backend);
+    for (const [index, layer] of layers.entries()) this.#layer(index, layer, stream, ropes);
     if (batch.outputRows.length === 0) return new Float32Array(0);
-    const outputs = backend.gatherRows(normed(finalNorm), batch.outputRows);
-    return backend.read(backend.linear(outputs, head));
+
+    const last = finalNorm === null ? stream.value() : stream.normed(finalNorm);
+    const outputs = backend.gatherRows(last, batch.outputRows);
+    const projected = projection === null ? outputs : backend.linear(outputs, projection.out);
+    const logits = await backend.read(backend.linear(projected, head));
+    return config.logitSoftcap === null ? logits : softcapped(logits, config.logitSoftcap);
   }
+
+  #rope(options: RopeOptions, batch: Batch): Rope {
+    const { cos, sin } = ropeTables(options, batch);
+    return this.backend.rope(cos, sin, options.rotaryDim);
+  }
+
+  /** [tokens, hidden] */
+  #embedded({ tokenIds, positions }: Batch): Activation {
+    const { backend, config } = this;
+    const { embedding, projection, positions: table } = this.#weights;
+    const rows = backend.embed(embedding, tokenIds, config.embeddingScale);
+    const x = projection === null ? rows : backend.linear(rows, projection.in);
+    if (table !== null) {
+      const { offset } = config.learnedPositions!;
+      backend.add(
+        x,
+        backend.embed(
+          table,
+          positions.map((position) => position + offset),
+          1,
+        ),
+      );
+    }
+    return x;
+  }
+
+  #layer(index: number, layer: LayerWeights, stream: ResidualStream, ropes: StepRopes): void {
+    const { norms } = layer;
+    const attend = (x: Activation) => this.#attend(index, layer, x, ropes);
+    const mlp = (x: Activation) => this.#mlp(layer, x);
+    const { placement } = this.config;
+    switch (placement) {
+      case 'pre':
+        stream.add(attend(stream.normed(norms.attention)));
+        stream.add(mlp(stream.normed(norms.mlp)));
+        return;
+      case 'sandwich':
+        stream.add(this.#normed(attend(stream.normed(norms.attention)), norms.outputs!.attention));
+        stream.add(this.#normed(mlp(stream.normed(norms.mlp)), norms.outputs!.mlp));
+        return;
+      case 'post':
+        stream.add(attend(stream.value()));
+        stream.replace(stream.normed(norms.attention));
+        stream.add(mlp(stream.value()));
+        stream.replace(stream.normed(norms.mlp));
+        return;
+      case 'parallel': {
+        const x = stream.normed(norms.attention);
+        const h = norms.mlp === norms.attention ? x : stream.normed(norms.mlp);
+        stream.add(attend(x));
+        stream.add(mlp(h));
+        return;
+      }
+      default:
+        placement satisfies never;
+    }
+  }
+
+  /** x [tokens, hidden] → [tokens, hidden] */
+  #attend(index: number, layer: LayerWeights, x: Activation, ropes: StepRopes): Activation {
+    const { backend, config } = this;
+    const { heads, attentionScale: scale, attentionSoftcap: softcap, alibiSlopes } = config;
+    const { window, rope }: LayerAttention = config.layerAttention[index]!;
+    const { query, key, value } = this.#queryKeyValue(layer, x);
+    backend.ropeKv(index, query, key, value, rope === null ? null : ropes.get(rope)!);
+    const attended = backend.attention(index, query, { heads, scale, window, softcap, alibiSlopes });
+    return backend.linear(attended, layer.attentionOutput);
+  }
+
+  #queryKeyValue({ queryKeyValue: weights, norms }: LayerWeights, x: Activation) {
+    const { backend } = this;
+    const projected = (name: 'query' | 'key' | 'value') =>
+      weights.kind === 'separate' ? backend.linear(x, weights[name]) : backend.columns(fused!, weights[name]);
+    const fused = weights.kind === 'fused' ? backend.linear(x, weights.linear) : null;
+    const [query, key, value] = [projected('query'), projected('key'), projected('value')];
+    if (norms.heads === null) return { query, key, value };
+    return { query: this.#headNormed(query, norms.heads.query), key: this.#headNormed(key, norms.heads.key), value };
+  }
+
+  /** Each head of x [tokens, heads·headDim] by itself. */
+  #headNormed(x: Activation, norm: Norm): Activation {
+    const { headDim } = this.config;
+    const byHead = this.backend.reshape(x, (x.rows * x.cols) / headDim, headDim);
+    return this.backend.reshape(this.#normed(byHead, norm), x.rows, x.cols);
+  }
+
+  /** x [tokens, hidden] → [tokens, hidden] */
+  #mlp({ mlp }: LayerWeights, x: Activation): Activation {
+    const { backend } = this;
+    const { activation, intermediate: count } = this.config;
+    switch (mlp.kind) {
+      case 'gated':
+        return backend.linear(
+          backend.gated(activation, backend.linear(x, mlp.gate), backend.linear(x, mlp.up)),
+          mlp.down,
+        );
+      case 'fused': {
+        const gateUp = backend.linear(x, mlp.gateUp);
+        const gate = backend.columns(gateUp, [{ begin: 0, count }]);
+        return backend.linear(
+          backend.gated(activation, gate, backend.columns(gateUp, [{ begin: count, count }])),
+          mlp.down,
+        );
+      }
+      case 'plain':
+        return backend.linear(backend.activate(activation, backend.linear(x, mlp.up)), mlp.down);
+      default:
+        return mlp satisfies never;
+    }
+  }
+
+  #normed(x: Activation, norm: Norm): Activation {
+    return normOf(x, norm, this.config.norm, this.backend);
+  }
+}
+
+function softcapped(logits: Float32Array, softcap: number): Float32Array {
+  return logits.map((logit) => softcap * Math.tanh(logit / softcap));
 }

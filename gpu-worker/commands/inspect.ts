@@ -1,12 +1,15 @@
 /** Inspect: what a checkpoint holds, without loading its weights. */
-import { openCheckpoint } from '../../core/formats/checkpoint-index.ts';
+
+import { readQuantState } from '../../core/formats/bitsandbytes.ts';
+import { type CheckpointFiles, openCheckpoint } from '../../core/formats/checkpoint-index.ts';
 import { readJson } from '../../core/formats/file-set.ts';
-import { readQuantizationConfig } from '../../core/formats/gptq-config.ts';
+import { gptqConfigOfMetadata } from '../../core/formats/gptq-config.ts';
+import { readQuantization } from '../../core/formats/quantization.ts';
+import { MAX_CONFIG_BYTES } from '../../core/formats/quantization-config.ts';
+import { countParameters, type QuantizedModule, quantizedModules } from '../../core/formats/quantized-modules.ts';
 import type { Command, Options } from '../command-line.ts';
 import { JSON_FLAG } from '../model-flags.ts';
-import { openLocalModel } from '../store/local.ts';
-
-const MAX_CONFIG_BYTES = 4_000_000;
+import { type LocalModel, openLocalModel } from '../store/local.ts';
 
 export const inspect: Command = {
   name: 'inspect',
@@ -23,7 +26,7 @@ async function run(options: Options): Promise<void> {
   try {
     const checkpoint = await openCheckpoint(files);
     const configJson = files.lone === undefined ? await readJson(files, 'config.json', MAX_CONFIG_BYTES) : null;
-    const gptq = files.lone === undefined ? await readQuantizationConfig(files) : null;
+    const quantization = await describeQuantization(files, checkpoint);
     const tensors = [...checkpoint.tensors].map(([name, { dtype, shape, begin, end }]) => ({
       name,
       dtype,
@@ -35,19 +38,9 @@ async function run(options: Options): Promise<void> {
         configJson !== null && typeof configJson === 'object' && 'model_type' in configJson
           ? configJson.model_type
           : null,
-      parameters: parametersOf(tensors, gptq?.bits ?? null),
+      parameters: await countParameters(checkpoint, quantization?.bits ?? 0),
       weight_bytes: tensors.reduce((sum, { bytes }) => sum + bytes, 0),
-      quantization:
-        gptq === null
-          ? null
-          : {
-              method: 'gptq',
-              bits: gptq.bits,
-              group_size: gptq.groupSize ?? -1,
-              desc_act: gptq.actOrder,
-              sym: gptq.symmetric,
-              checkpoint_format: gptq.zeroOffset === 1 ? 'gptq' : 'gptq_v2',
-            },
+      quantization,
       tensors,
     };
     if (options.on('json')) {
@@ -58,15 +51,11 @@ async function run(options: Options): Promise<void> {
       ({ name, dtype, shape, bytes }) =>
         `${name.padEnd(56)} ${dtype.padEnd(5)} ${`[${shape.join(', ')}]`.padEnd(18)} ${bytes}`,
     );
-    const quantization =
-      gptq === null
-        ? 'none'
-        : `gptq, ${gptq.bits} bits, ${gptq.groupSize === null ? 'one group' : `groups of ${gptq.groupSize}`}`;
     console.log(
       [
         ...rows,
         '',
-        `model type ${result.model_type ?? 'unknown'}, ${result.parameters} parameters, ${result.weight_bytes} bytes, quantization ${quantization}`,
+        `model type ${result.model_type ?? 'unknown'}, ${result.parameters} parameters, ${result.weight_bytes} bytes, quantization ${sentenceOf(quantization)}`,
       ].join('\n'),
     );
   } finally {
@@ -74,20 +63,56 @@ async function run(options: Options): Promise<void> {
   }
 }
 
-/** Weights a model of plain floats would have: a packed qweight counts its values, its scales and zeros count nothing. */
-function parametersOf(tensors: readonly { name: string; shape: number[] }[], bits: number | null): number {
-  const packed = new Set(
-    bits === null
-      ? []
-      : tensors.filter(({ name }) => name.endsWith('.qweight')).map(({ name }) => name.slice(0, -'.qweight'.length)),
-  );
-  let parameters = 0;
-  for (const { name, shape } of tensors) {
-    const size = shape.reduce((product, length) => product * length, 1);
-    const [, prefix, leaf] = /^(.*)\.([^.]+)$/.exec(name) ?? [null, '', name];
-    if (!packed.has(prefix!)) parameters += size;
-    else if (leaf === 'qweight') parameters += (size * 32) / bits!;
-    else if (leaf === 'bias') parameters += size;
-  }
-  return parameters;
+/** Field names are those of the checkpoints' own configs; null where a method has no such thing or the file does not say. */
+interface QuantizationSummary {
+  method: 'gptq' | 'bitsandbytes';
+  bits: number;
+  /** Values per scale: −1 one group over all inputs of an output. */
+  group_size: number;
+  desc_act: boolean | null;
+  sym: boolean | null;
+  checkpoint_format: string | null;
+  /** bitsandbytes' code, and whether its absolute maxima are quantized too. */
+  quant_type?: 'int8' | 'nf4' | 'fp4';
+  double_quant?: boolean;
+}
+
+async function describeQuantization(
+  files: LocalModel,
+  checkpoint: CheckpointFiles,
+): Promise<QuantizationSummary | null> {
+  const modules = quantizedModules(checkpoint);
+  const first = modules.find(({ kind }) => kind !== 'gptq');
+  if (first !== undefined) return describeBitsandbytes(checkpoint, first);
+  if (files.lone !== undefined && modules.length === 0) return null;
+  const quantization =
+    files.lone === undefined
+      ? await readQuantization(files, null)
+      : ({ kind: 'gptq', config: gptqConfigOfMetadata(checkpoint.metadata, files.name) } as const);
+  if (quantization.kind !== 'gptq') return null;
+  const { bits, groupSize, actOrder, symmetric, zeroOffset } = quantization.config;
+  return {
+    method: 'gptq',
+    bits,
+    group_size: groupSize ?? -1,
+    desc_act: actOrder,
+    sym: symmetric,
+    checkpoint_format: zeroOffset === 1 ? 'gptq' : 'gptq_v2',
+  };
+}
+
+async function describeBitsandbytes(
+  checkpoint: CheckpointFiles,
+  { prefix, kind }: QuantizedModule,
+): Promise<QuantizationSummary> {
+  const common = { method: 'bitsandbytes', desc_act: null, sym: null, checkpoint_format: null } as const;
+  if (kind === 'int8') return { ...common, bits: 8, group_size: -1, quant_type: 'int8', double_quant: false };
+  const { blockSize, quantType, nested } = await readQuantState(checkpoint, prefix);
+  return { ...common, bits: 4, group_size: blockSize, quant_type: quantType, double_quant: nested !== null };
+}
+
+function sentenceOf(quantization: QuantizationSummary | null): string {
+  if (quantization === null) return 'none';
+  const { method, bits, group_size: groupSize, quant_type: type } = quantization;
+  return `${method}${type === undefined ? '' : ` ${type}`}, ${bits} bits, ${groupSize === -1 ? 'one group' : `groups of ${groupSize}`}`;
 }

@@ -1,5 +1,5 @@
 /** Local: a model's files on this machine's disk: a directory in Hugging Face layout, or one .safetensors file. */
-import { type FileHandle, open, stat } from 'node:fs/promises';
+import { type FileHandle, open, readdir, stat } from 'node:fs/promises';
 import { basename, dirname, join, resolve } from 'node:path';
 import { NibbleError } from '../../core/errors.ts';
 import type { ByteSource } from '../../core/formats/byte-source.ts';
@@ -9,6 +9,7 @@ import type { FileSet } from '../../core/formats/file-set.ts';
 export interface LocalModel extends FileSet {
   /** The last part of the path: the name to serve it under. */
   readonly baseName: string;
+  list(): Promise<readonly string[]>;
   close(): Promise<void>;
 }
 
@@ -46,6 +47,10 @@ export async function openLocalModel(path: string): Promise<LocalModel> {
     name: path,
     baseName: basename(full),
     open: openFile,
+    async list() {
+      const entries = await readdir(directory, { withFileTypes: true });
+      return entries.filter((entry) => entry.isFile() || entry.isSymbolicLink()).map(({ name }) => name);
+    },
     ...(lone === null ? {} : { lone }),
     async close() {
       await Promise.all(handles.splice(0).map((handle) => handle.close()));

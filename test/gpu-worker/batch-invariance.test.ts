@@ -16,7 +16,10 @@ interface Line {
 /** Runs the chunks as one batch. Returns each chunk's logits [count, vocab], all rows, as bits. */
 async function forward(graph: Graph, pages: KvPages, runs: { line: Line; count: number }[]): Promise<Uint32Array[]> {
   for (const { line, count } of runs) expect(pages.grow(line.pageIds, line.numCachedTokens + count)).toBe(true);
-  const chunks: TokenRun[] = runs.map(({ line, count }) => ({ sequence: line, count }));
+  const chunks: TokenRun[] = runs.map(({ line, count }) => ({
+    sequence: { ...line, plannedTokens: line.ids.length },
+    count,
+  }));
   const logits = await graph.forward(makeBatch(chunks, PAGE_TOKENS, 'all'));
   const { vocabSize } = graph.config;
   let row = 0;

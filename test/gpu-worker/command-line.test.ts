@@ -15,6 +15,8 @@ const command: Command = {
     rate: { kind: 'number', help: 'a rate' },
     method: { kind: 'text', help: 'one of two', choices: ['a', 'b'] },
     loud: { kind: 'switch', help: 'a switch' },
+    'group-size': { kind: 'integer', help: 'a size', minimum: -1, synonyms: ['groupsize'] },
+    order: { kind: 'toggle', help: 'on or off', synonyms: ['sorted'] },
   },
   pending: ['num-shard'],
   examples: ['nibble try MODEL'],
@@ -45,6 +47,21 @@ describe('options', () => {
       null,
       ['m'],
     ]);
+  });
+
+  test('have synonyms, and toggles that are on, off or neither', () => {
+    const parse = (...args: string[]) => parseOptions(command, ['m', ...args], {});
+    for (const args of [['--group-size', '-1'], ['--groupsize', '-1'], ['--groupsize=-1']])
+      expect(parse(...args).number('group-size')).toBe(-1);
+    expect(parse().toggle('order')).toBeNull();
+    expect([parse('--order'), parse('--sorted')].map((options) => options.toggle('order'))).toEqual([true, true]);
+    expect([parse('--no-order'), parse('--no-sorted')].map((options) => options.toggle('order'))).toEqual([
+      false,
+      false,
+    ]);
+    expect(refusal(['m', '--order', '--no-sorted'])).toBe('--order and --no-order exclude each other');
+    expect(refusal(['m', '--no-order=1'])).toBe('--no-order takes no value');
+    expect(helpOf(command)).toMatch(/--order\/--sorted\/--no-order +on or off/);
   });
 
   test.each([

@@ -3,7 +3,7 @@ import { describe, expect, test } from 'vitest';
 import { Scorer } from '../../core/engine/scorer.ts';
 import { openCheckpoint } from '../../core/formats/checkpoint-index.ts';
 import { readJson } from '../../core/formats/file-set.ts';
-import { readQuantizationConfig } from '../../core/formats/gptq-config.ts';
+import { readQuantization } from '../../core/formats/quantization.ts';
 import type { Activation, Backend, Linear, LinearWeight } from '../../core/model/backend.ts';
 import { loadModelWeights } from '../../core/model/checkpoint.ts';
 import { parseModelConfig } from '../../core/model/config.ts';
@@ -63,7 +63,7 @@ describe.each(['relaxed', 'plain'] as const)('the demo model’s int4 linears on
     const backend = measuring(await loadWasmBackend({ variant }), found);
     const weights = await loadModelWeights(await openCheckpoint(files), {
       config,
-      gptq: await readQuantizationConfig(files),
+      quantization: await readQuantization(files, null),
       backend,
     });
     await files.close();

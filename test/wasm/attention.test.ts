@@ -1,6 +1,6 @@
 /** Rotary embedding, paged keys and values, attention: sequences that cross pages, shared kv heads, partial rotation. */
 import { describe, expect, test } from 'vitest';
-import type { Batch, KvShape } from '../../core/model/backend.ts';
+import type { AttentionOptions, Batch, KvShape } from '../../core/model/backend.ts';
 import type { WasmBackend } from '../../wasm/backend.ts';
 import { gaussians, place } from './inputs.ts';
 import { backendOf, VARIANTS } from './kernel-set.ts';
@@ -9,11 +9,15 @@ import { attendHead, relativeError, rope } from './oracle.ts';
 /** Scores, weights and the weighted sum in f32, contexts of some dozens. */
 const TOLERANCE = 2e-6;
 
+type Scores = Partial<Omit<AttentionOptions, 'heads' | 'scale'>>;
+const PLAIN = { window: null, softcap: null, alibiSlopes: null };
+
 interface Shape {
   heads: number;
   kvHeads: number;
   headDim: number;
-  rotaryDim: number;
+  /** null: no rotary tables at all. */
+  rotaryDim: number | null;
   pageTokens: number;
 }
 
@@ -42,6 +46,7 @@ function prefill(lengths: number[], pageTokens: number): { batch: Batch; pages: 
       pageTables: Int32Array.from(pageTables),
       maxPages,
       outputRows: new Int32Array(0),
+      plannedTokens: Int32Array.from(lengths),
     },
   };
 }
@@ -57,8 +62,9 @@ function rotaryTables(positions: Int32Array, rotaryDim: number): { cos: Float32A
 const slice = (values: Float32Array, row: number, width: number, head: number, headDim: number) =>
   values.subarray(row * width + head * headDim, row * width + (head + 1) * headDim);
 
-async function run(backend: WasmBackend, shape: Shape, lengths: number[]) {
-  const { heads, kvHeads, headDim, rotaryDim, pageTokens } = shape;
+async function run(backend: WasmBackend, shape: Shape, lengths: number[], scores: Scores = {}) {
+  const { heads, kvHeads, headDim, pageTokens } = shape;
+  const rotaryDim = shape.rotaryDim ?? 0;
   const { batch, pages } = prefill(lengths, pageTokens);
   const kv: KvShape = { layers: 2, kvHeads, headDim, pages, pageTokens };
   backend.allocateKv(kv);
@@ -68,12 +74,13 @@ async function run(backend: WasmBackend, shape: Shape, lengths: number[]) {
   const v = gaussians(tokens * kvHeads * headDim, 3);
   const { cos, sin } = rotaryTables(batch.positions, rotaryDim);
   backend.begin(batch);
-  const rotary = backend.rope(cos, sin, rotaryDim);
+  const rotary = shape.rotaryDim === null ? null : backend.rope(cos, sin, rotaryDim);
   const onQ = await place(backend, q, heads * headDim);
   const onK = await place(backend, k, kvHeads * headDim);
   const onV = await place(backend, v, kvHeads * headDim);
   backend.ropeKv(1, onQ, onK, onV, rotary);
-  const y = await backend.read(backend.attention(1, onQ, { heads, scale: headDim ** -0.5 }));
+  const options = { heads, scale: headDim ** -0.5, ...PLAIN, ...scores };
+  const y = await backend.read(backend.attention(1, onQ, options));
 
   const half = rotaryDim / 2;
   const rotated = (values: Float32Array, headCount: number) =>
@@ -101,7 +108,7 @@ async function run(backend: WasmBackend, shape: Shape, lengths: number[]) {
           query,
           own.map((other) => keys[other]![kvHead]!),
           values,
-          headDim ** -0.5,
+          { ...options, slope: options.alibiSlopes?.[head] ?? 0 },
         ),
       ];
     }),
@@ -116,6 +123,12 @@ describe.each(VARIANTS)('attention, %s', (variant) => {
     { heads: 6, kvHeads: 2, headDim: 36, rotaryDim: 20, pageTokens: 5 },
     { heads: 3, kvHeads: 1, headDim: 64, rotaryDim: 32, pageTokens: 1 },
     { heads: 2, kvHeads: 2, headDim: 7, rotaryDim: 6, pageTokens: 3 },
+    { heads: 71, kvHeads: 1, headDim: 64, rotaryDim: 64, pageTokens: 16 },
+    { heads: 2, kvHeads: 1, headDim: 80, rotaryDim: 32, pageTokens: 16 },
+    { heads: 3, kvHeads: 3, headDim: 96, rotaryDim: 96, pageTokens: 8 },
+    { heads: 4, kvHeads: 2, headDim: 128, rotaryDim: 64, pageTokens: 16 },
+    { heads: 2, kvHeads: 1, headDim: 256, rotaryDim: 256, pageTokens: 16 },
+    { heads: 4, kvHeads: 4, headDim: 10, rotaryDim: null, pageTokens: 4 },
   ];
   test.each(shapes)(
     '$heads heads over $kvHeads of $headDim, $rotaryDim rotated, pages of $pageTokens',
@@ -137,6 +150,27 @@ describe.each(VARIANTS)('attention, %s', (variant) => {
     },
   );
 
+  const slopes = Float32Array.of(0.5, 0.25, 0.125, 0.0625);
+  const scoreOptions: [string, Scores][] = [
+    ['a window of 1', { window: 1 }],
+    ['a window of 3, less than a page', { window: 3 }],
+    ['a window of 13, over pages', { window: 13 }],
+    ['a window longer than any sequence', { window: 1000 }],
+    ['a soft cap', { softcap: 0.7 }],
+    ['a soft cap far above the scores', { softcap: 50 }],
+    ['ALiBi', { alibiSlopes: slopes }],
+    ['all of them', { window: 9, softcap: 2, alibiSlopes: slopes }],
+  ];
+  test.each(scoreOptions)('%s', async (_, scores) => {
+    const shape = { heads: 4, kvHeads: 2, headDim: 12, rotaryDim: null, pageTokens: 5 };
+    const lengths = [1, 2, 17, 33, 4];
+    const result = await run(await backendOf(variant), shape, lengths, scores);
+    expect(relativeError(result.y, result.want)).toBeLessThan(TOLERANCE);
+    const plain = await run(await backendOf(variant), shape, lengths);
+    if ((scores.window ?? 0) < 1000 && (scores.softcap ?? 0) < 50)
+      expect(relativeError(result.y, plain.want)).toBeGreaterThan(0.01);
+  });
+
   test('scores in the thousands neither overflow nor lose the largest', async () => {
     const backend = await backendOf(variant);
     const { batch, pages } = prefill([6], 4);
@@ -147,7 +181,7 @@ describe.each(VARIANTS)('attention, %s', (variant) => {
     const q = await place(backend, new Float32Array(6 * 4).fill(100), 4);
     const v = new Float32Array(6 * 4).map((_, i) => Math.floor(i / 4));
     backend.ropeKv(0, q, await place(backend, keys, 4), await place(backend, v, 4), rotary);
-    const y = await backend.read(backend.attention(0, q, { heads: 1, scale: 1 }));
+    const y = await backend.read(backend.attention(0, q, { heads: 1, scale: 1, ...PLAIN }));
     // Equal scores until position 2; from 3 on the low ones weigh nothing.
     expect([0, 1, 2, 3, 4, 5].map((token) => y[token * 4])).toEqual([0, 0.5, 1, 3, 3.5, 4]);
   });

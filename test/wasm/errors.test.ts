@@ -5,7 +5,7 @@ import type { GptqWeight } from '../../core/model/backend.ts';
 import { createWasmBackend } from '../../wasm/backend.ts';
 import { KernelMemory } from '../../wasm/memory.ts';
 import { expectNode, hasRelaxedSimd, loadWasmBackend } from '../../wasm/node.ts';
-import { denseOf, gaussians, gptqOf, place, runLinear, tokensBatch } from './inputs.ts';
+import { bnb4Of, denseOf, gaussians, gptqOf, int8Of, place, runLinear, tokensBatch } from './inputs.ts';
 import { backendOf } from './kernel-set.ts';
 import { dequantize, linear, relativeError } from './oracle.ts';
 
@@ -18,27 +18,11 @@ async function failure(action: () => unknown) {
   throw new Error('nothing was thrown');
 }
 
+const OPTIONS = { heads: 1, scale: 1, window: null, softcap: null, alibiSlopes: null };
+
 const whole = () => gptqOf({ outFeatures: 16, inFeatures: 64, groupSize: 32, sym: true });
 
 describe('weights', () => {
-  const refused: [string, Partial<GptqWeight>][] = [
-    ['bits=3', { bits: 3 }],
-    ['bits=8', { bits: 8 }],
-    ['desc_act=true', { gIdx: new Int32Array(64) }],
-    ['group_size=16', { groupSize: 16 }],
-    ['group_size=48', { groupSize: 48 }],
-    ['in_features=60', { inFeatures: 60 }],
-  ];
-  test.each(refused)('%s is refused with the tensor named', async (option, change) => {
-    const backend = await backendOf('plain');
-    expect(await failure(() => backend.loadLinear({ ...whole(), ...change }, 'layers.0.q_proj'))).toEqual({
-      code: 'model_unsupported',
-      file: 'layers.0.q_proj',
-      option,
-      reason: 'not supported by the wasm backend yet',
-    });
-  });
-
   const short: [string, Partial<GptqWeight>][] = [
     ['qweight', { qweight: new Int32Array(127) }],
     ['qzeros', { qzeros: new Int32Array(5) }],
@@ -50,6 +34,44 @@ describe('weights', () => {
     expect(await failure(() => backend.loadLinear({ ...whole(), ...change }, 'layers.0.q_proj'))).toMatchObject({
       code: 'internal',
       reason: expect.stringMatching(new RegExp(`layers.0.q_proj: ${what} has length \\d+, its shape needs \\d+`)),
+    });
+  });
+
+  test('groups that do not exist are an impossible state', async () => {
+    const backend = await backendOf('plain');
+    for (const change of [{ gIdx: new Int32Array(64).fill(2) }, { gIdx: new Int32Array(63) }, { groupSize: 0 }])
+      expect(await failure(() => backend.loadLinear({ ...whole(), ...change }, 'q_proj'))).toMatchObject({
+        code: 'internal',
+        reason: expect.stringContaining('q_proj'),
+      });
+  });
+
+  test('bnb4 and int8 tensors that do not fit their shape', async () => {
+    const backend = await backendOf('plain');
+    const bnb4 = bnb4Of(gaussians(8 * 64, 1), 64, { quantType: 'nf4', blockSize: 64 });
+    const int8 = int8Of(gaussians(8 * 64, 1), 64, 6);
+    for (const weight of [
+      { ...bnb4, packed: new Uint8Array(255) },
+      { ...bnb4, table: new Float32Array(15) },
+      { ...bnb4, absmax: { kind: 'plain', values: new Float32Array(7) } } as const,
+      { ...bnb4, blockSize: 0 },
+      { ...int8, values: new Int8Array(511) },
+      { ...int8, rowAbsmax: new Float32Array(7) },
+    ])
+      expect(await failure(() => backend.loadLinear(weight, 'q_proj'))).toMatchObject({ code: 'internal' });
+    const table = bnb4.table.with(3, Number.NaN);
+    expect(await failure(() => backend.loadLinear({ ...bnb4, table }, 'q_proj'))).toMatchObject({
+      code: 'file_invalid',
+      file: 'q_proj',
+    });
+  });
+
+  test('more int8 products than one exact sum holds are refused by number', async () => {
+    const weight = int8Of(new Float32Array(131_073).fill(1), 131_073, 6);
+    expect(await failure(async () => (await backendOf('plain')).loadLinear(weight, 'q_proj'))).toMatchObject({
+      code: 'model_unsupported',
+      file: 'q_proj',
+      option: 'in_features=131073',
     });
   });
 
@@ -77,7 +99,10 @@ describe('weights', () => {
     const backend = await backendOf('plain');
     const table = await backend.loadLinear(whole(), 'embed');
     backend.begin(tokensBatch(1));
-    expect(await failure(() => backend.embed(table))).toMatchObject({ code: 'model_unsupported', option: 'gptq' });
+    expect(await failure(() => backend.embed(table, Int32Array.of(0), 1))).toMatchObject({
+      code: 'model_unsupported',
+      option: 'gptq',
+    });
   });
 });
 
@@ -94,14 +119,24 @@ describe('impossible states', () => {
     expect(await failure(() => backend.linear(narrow, weight))).toMatchObject({
       reason: 'wasm backend: linear: x has 8 columns, the weight 64',
     });
-    expect(await failure(() => backend.gatedSilu(narrow, fitting))).toMatchObject({ code: 'internal' });
+    expect(await failure(() => backend.gated('silu', narrow, fitting))).toMatchObject({ code: 'internal' });
     expect(await failure(() => backend.linear(foreign, weight))).toMatchObject({ code: 'internal' });
+    expect(await failure(() => backend.add(narrow, fitting))).toMatchObject({ code: 'internal' });
     expect(await failure(() => backend.gatherRows(narrow, Int32Array.of(2)))).toMatchObject({
       reason: 'wasm backend: gatherRows: row 2 of 2',
     });
+    expect(await failure(() => backend.columns(narrow, [{ begin: 5, count: 4 }]))).toMatchObject({
+      reason: 'wasm backend: columns: 4 from 5 of a row of 8',
+    });
+    expect(await failure(() => backend.reshape(narrow, 3, 5))).toMatchObject({
+      reason: 'wasm backend: reshape: [2, 8] as [3, 5]',
+    });
+    const norm = backend.loadVector(new Float32Array(8), 'norm');
+    const long = backend.loadVector(new Float32Array(9), 'norm');
+    expect(await failure(() => backend.layerNorm(narrow, norm, long, 1e-5))).toMatchObject({ code: 'internal' });
     backend.begin(tokensBatch(2));
     expect(await failure(() => backend.linear(fitting, weight))).toMatchObject({ code: 'internal' });
-    expect(await failure(() => backend.attention(0, fitting, { heads: 1, scale: 1 }))).toMatchObject({
+    expect(await failure(() => backend.attention(0, fitting, OPTIONS))).toMatchObject({
       reason: 'wasm backend: no key/value pages for layer 0',
     });
   });
@@ -111,9 +146,9 @@ describe('impossible states', () => {
     backend.allocateKv({ layers: 1, kvHeads: 1, headDim: 4, pages: 2, pageTokens: 4 });
     const batch = tokensBatch(1);
     const table = await backend.loadLinear(denseOf(new Float32Array(4), 4), 'table');
-    backend.begin({ ...batch, tokenIds: Int32Array.of(1) });
-    expect(await failure(() => backend.embed(table))).toMatchObject({
-      reason: 'wasm backend: embed: token 1 of a table of 1',
+    backend.begin(batch);
+    expect(await failure(() => backend.embed(table, Int32Array.of(1), 1))).toMatchObject({
+      reason: 'wasm backend: embed: row 1 of a table of 1',
     });
     for (const change of [
       { slots: Int32Array.of(8) },
@@ -124,6 +159,17 @@ describe('impossible states', () => {
       { slots: Int32Array.of(0, 0) },
     ])
       expect(await failure(() => backend.begin({ ...batch, ...change }))).toMatchObject({ code: 'internal' });
+  });
+
+  test('attention options that mean nothing', async () => {
+    const backend = await backendOf('plain');
+    backend.allocateKv({ layers: 1, kvHeads: 1, headDim: 4, pages: 1, pageTokens: 4 });
+    backend.begin(tokensBatch(1));
+    const q = await place(backend, new Float32Array(4), 4);
+    for (const change of [{ window: 0 }, { softcap: 0 }, { alibiSlopes: new Float32Array(2) }])
+      expect(await failure(() => backend.attention(0, q, { ...OPTIONS, ...change }))).toMatchObject({
+        code: 'internal',
+      });
   });
 
   test('pages allocated twice or after a step', async () => {
@@ -178,7 +224,14 @@ describe('memory', () => {
     const table = await backend.loadLinear(denseOf(gaussians(64 * 64, 1), 64), 'table');
     const used = Array.from({ length: 5 }, () => {
       backend.begin(tokensBatch(64));
-      backend.linear(backend.embed(table), linear);
+      backend.linear(
+        backend.embed(
+          table,
+          Int32Array.from({ length: 64 }, (_, i) => i),
+          1,
+        ),
+        linear,
+      );
       return backend.usedBytes;
     });
     expect(new Set(used).size).toBe(1);
@@ -203,11 +256,11 @@ describe('memory', () => {
       code: 'model_unsupported',
       file: 'layers.7.up_proj',
       option: 'memory',
-      reason: 'needs 524288 bytes beside 65536; the wasm backend has 262144',
+      reason: 'needs 524288 bytes beside 65600; the wasm backend has 262144',
     });
     const table = await backend.loadLinear(denseOf(new Float32Array(1024), 1024), 'table');
-    backend.begin({ ...tokensBatch(64), tokenIds: new Int32Array(64) });
-    expect(await failure(() => backend.embed(table))).toMatchObject({
+    backend.begin(tokensBatch(64));
+    expect(await failure(() => backend.embed(table, new Int32Array(64), 1))).toMatchObject({
       code: 'internal',
       reason: expect.stringContaining('use fewer tokens a step'),
     });
@@ -217,7 +270,9 @@ describe('memory', () => {
     const backend = await backendOf('plain');
     await runLinear(backend, whole(), gaussians(64, 1));
     await backend.dispose();
-    expect(await failure(() => backend.embed({ outFeatures: 1, inFeatures: 1, bytes: 0 }))).toMatchObject({
+    expect(
+      await failure(() => backend.embed({ outFeatures: 1, inFeatures: 1, bytes: 0 }, Int32Array.of(0), 1)),
+    ).toMatchObject({
       code: 'internal',
     });
   });

@@ -1,5 +1,5 @@
 /** Layers that AutoGPTQ quantized: y = x · Wᵀ + bias as its torch path computed it. Skipped where the files are not at hand. */
-import { readFileSync } from 'node:fs';
+import { readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
 import { MemorySource } from '../../core/formats/byte-source.ts';
@@ -18,19 +18,20 @@ async function readLayer(file: string) {
   const shape = (name: string) => tensors.tensors.get(name)!.shape;
   const buffer = async (name: string) => (await tensors.read(name)).slice().buffer;
   const halves = async (name: string) => Float32Array.from(new Uint16Array(await buffer(name)), halfToNumber);
-  const inFeatures = shape('qweight')[0]! * 8;
+  const bits = Number(tensors.metadata.bits ?? 4) as GptqWeight['bits'];
+  const inFeatures = (shape('qweight')[0]! * 32) / bits;
   const groupSize = Number(tensors.metadata.group_size);
   const weight: GptqWeight = {
     kind: 'gptq',
     outFeatures: shape('qweight')[1]!,
     inFeatures,
-    bits: 4,
+    bits,
     groupSize: groupSize === -1 ? inFeatures : groupSize,
     qweight: new Int32Array(await buffer('qweight')),
     qzeros: new Int32Array(await buffer('qzeros')),
     zeroOffset: 1,
     scales: new Uint16Array(await buffer('scales')),
-    gIdx: null,
+    gIdx: tensors.tensors.has('g_idx') ? new Int32Array(await buffer('g_idx')) : null,
     bias: tensors.tensors.has('bias') ? await halves('bias') : null,
   };
   return {
@@ -43,10 +44,10 @@ async function readLayer(file: string) {
 }
 
 describe.each(VARIANTS)('AutoGPTQ layers, %s', (variant) => {
-  const files = ['w4-g128-sym.safetensors', 'w4-gall-sym.safetensors'];
+  const files = readdirSync(folder ?? '.').filter((file) => /^w\d.*\.safetensors$/.test(file));
   test.skipIf(folder === null).each(files)('%s: y within 1%', async (file) => {
     const { weight, x, floats } = await readLayer(file);
-    // AutoGPTQ rounds each dequantised weight to f16: half a step is 2^-11 of it at most.
+    // `dequantised` came from the solver's f32 scales, which the file stores as f16: half a step is 2^-11 of one at most.
     expect(relativeError(dequantize(weight), await floats('dequantised'))).toBeLessThan(2 ** -11);
     const y = await runLinear(await backendOf(variant), weight, x);
     expect(relativeError(y, await floats('y'))).toBeLessThan(1e-2);

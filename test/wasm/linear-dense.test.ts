@@ -71,14 +71,22 @@ describe.each(VARIANTS)('dense linear, %s', (variant) => {
     expect(relativeError(y, linear(x, values, null, 6))).toBeLessThan(TOLERANCE);
   });
 
-  test('embed returns rows of the table exactly, in any order and repeated', async () => {
+  test('embed returns rows of the table, in any order and repeated: exactly, or times a scale', async () => {
     const backend = await backendOf(variant);
-    for (const { weight, values } of [halves(7, 13), brainFloats(7, 13)]) {
-      const table = await backend.loadLinear(weight, 'table');
-      const ids = [6, 0, 3, 3, 1];
-      backend.begin({ ...tokensBatch(ids.length), tokenIds: Int32Array.from(ids) });
-      const y = await backend.read(backend.embed(table));
-      expect([...y]).toEqual(ids.flatMap((id) => [...values.subarray(id * 13, (id + 1) * 13)]));
-    }
+    const floats = gaussians(7 * 13, 4);
+    const tables = [
+      halves(7, 13),
+      brainFloats(7, 13),
+      { weight: denseOf(floats, 13), values: Float64Array.from(floats) },
+    ];
+    for (const { weight, values } of tables)
+      for (const scale of [1, Math.fround(Math.sqrt(13))]) {
+        const table = await backend.loadLinear(weight, 'table');
+        const ids = [6, 0, 3, 3, 1];
+        backend.begin(tokensBatch(2));
+        const y = await backend.read(backend.embed(table, Int32Array.from(ids), scale));
+        const want = ids.flatMap((id) => [...values.subarray(id * 13, (id + 1) * 13)]);
+        expect([...y]).toEqual(want.map((value) => Math.fround(value * scale)));
+      }
   });
 });

@@ -1,6 +1,6 @@
 /** Op cases: every op over a pool of 33 rows, cut into steps of any size. Inputs use no transcendental function, so all machines see the same. */
-import type { Backend, GptqWeight } from '../../core/model/backend.ts';
-import { denseOf, gptqOf, place, tokensBatch } from './inputs.ts';
+import type { ActivationFunction, AttentionOptions, Backend, GptqWeight } from '../../core/model/backend.ts';
+import { bnb4Of, denseOf, gptqOf, int8Of, place, tokensBatch } from './inputs.ts';
 import { random } from './oracle.ts';
 
 export const POOL_ROWS = 33;
@@ -82,29 +82,68 @@ function normCase(): OpCase {
   };
 }
 
-function siluCase(): OpCase {
+function layerNormCase(): OpCase {
+  const cols = 70;
+  return {
+    name: 'layerNorm',
+    prepare: async (backend) => {
+      const weight = backend.loadVector(pool(cols, 3).subarray(0, cols), 'norm');
+      const bias = backend.loadVector(pool(cols, 8).subarray(0, cols), 'norm');
+      const x = pool(cols, 4);
+      return async (from, count) => {
+        backend.begin(tokensBatch(count));
+        const onX = await place(backend, rows(x, cols, from, count), cols);
+        backend.add(onX, backend.layerNorm(onX, weight, null, 1e-5));
+        return backend.read(backend.layerNorm(onX, weight, bias, 1e-6));
+      };
+    },
+  };
+}
+
+function activationCase(f: ActivationFunction): OpCase {
   const cols = 45;
   return {
-    name: 'gatedSilu',
+    name: `gated and activate ${f}`,
     prepare: async (backend) => async (from, count) => {
       backend.begin(tokensBatch(count));
       const gate = pool(cols, 6).map((value) => value * 20);
       const onGate = await place(backend, rows(gate, cols, from, count), cols);
-      return backend.read(
-        backend.gatedSilu(onGate, await place(backend, rows(pool(cols, 7), cols, from, count), cols)),
-      );
+      const onUp = await place(backend, rows(pool(cols, 7), cols, from, count), cols);
+      const y = backend.gated(f, onGate, onUp);
+      backend.add(y, backend.activate(f, onUp));
+      return backend.read(y);
+    },
+  };
+}
+
+function movesCase(): OpCase {
+  const cols = 18;
+  return {
+    name: 'embed, columns, reshape',
+    prepare: async (backend) => {
+      const table = await backend.loadLinear(denseOf(pool(cols, 8), cols), 'table');
+      return async (from, count) => {
+        backend.begin(tokensBatch(count));
+        const x = backend.embed(
+          table,
+          Int32Array.from({ length: count }, (_, i) => from + i),
+          1.7,
+        );
+        const heads = backend.reshape(x, count * 3, 6);
+        return backend.read(backend.columns(backend.reshape(heads, count, cols), [{ begin: 5, count: 9 }]));
+      };
     },
   };
 }
 
 /** Two sequences, 20 and 13 tokens, in pages of 6: a step may hold a decode of one and a prefill of the other. */
-function attentionCase(): OpCase {
+function attentionCase(name: string, scores: Omit<AttentionOptions, 'heads' | 'scale'>): OpCase {
   const [heads, kvHeads, headDim, pageTokens] = [4, 2, 20, 6];
   const sequenceOf = (token: number) => (token < 20 ? 0 : 1);
   const positionOf = (token: number) => (token < 20 ? token : token - 20);
   const pageTables = Int32Array.of(5, 2, 7, 0, 3, 6, 1, 4);
   return {
-    name: 'ropeKv and attention',
+    name,
     prepare: async (backend) => {
       backend.allocateKv({ layers: 1, kvHeads, headDim, pages: 8, pageTokens });
       const [q, k, v] = [pool(heads * headDim, 8), pool(kvHeads * headDim, 9), pool(kvHeads * headDim, 10)];
@@ -127,7 +166,7 @@ function attentionCase(): OpCase {
         const onK = await place(backend, rows(k, kvHeads * headDim, from, count), kvHeads * headDim);
         const onV = await place(backend, rows(v, kvHeads * headDim, from, count), kvHeads * headDim);
         backend.ropeKv(0, onQ, onK, onV, rotary);
-        return backend.read(backend.attention(0, onQ, { heads, scale: 0.4 }));
+        return backend.read(backend.attention(0, onQ, { heads, scale: 0.4, ...scores }));
       };
     },
   };
@@ -135,6 +174,8 @@ function attentionCase(): OpCase {
 
 const half = random(13);
 const halfBits = new Uint16Array(30 * 70).map(() => (half() < 0.5 ? 0x8000 : 0) | (half() * 0x4000));
+
+const ODD = { outFeatures: 29, inFeatures: 172 };
 
 export const OP_CASES: OpCase[] = [
   linearCase('dense f32', denseOf(pool(70, 2).subarray(0, 30 * 70), 70)),
@@ -149,7 +190,26 @@ export const OP_CASES: OpCase[] = [
   gptqCase('gptq sym', gptqOf({ outFeatures: 29, inFeatures: 328, groupSize: 64, sym: true })),
   gptqCase('gptq asym', gptqOf({ outFeatures: 40, inFeatures: 256, groupSize: 32, sym: false })),
   gptqCase('gptq asym, one group', gptqOf({ outFeatures: 16, inFeatures: 1024, groupSize: 1024, sym: false })),
+  gptqCase('gptq 2 bits, group 100', gptqOf({ outFeatures: 29, inFeatures: 328, groupSize: 100, bits: 2, sym: false })),
+  gptqCase('gptq 3 bits, act-order', gptqOf({ ...ODD, groupSize: 32, bits: 3, sym: false, actOrder: true })),
+  gptqCase('gptq 4 bits, act-order, group 16', gptqOf({ ...ODD, groupSize: 16, sym: true, actOrder: true })),
+  gptqCase('gptq 8 bits', gptqOf({ ...ODD, groupSize: 64, bits: 8, sym: false })),
+  linearCase('nf4', bnb4Of(pool(256, 9), 256, { quantType: 'nf4', blockSize: 64, nested: true })),
+  linearCase('fp4, blocks over rows', bnb4Of(pool(160, 9), 160, { quantType: 'fp4', blockSize: 64 })),
+  linearCase('nf4, blocks inside chunks', bnb4Of(pool(75, 9), 75, { quantType: 'nf4', blockSize: 64 })),
+  linearCase('int8', int8Of(pool(157, 9), 157, 0)),
+  linearCase('int8 with outliers', int8Of(pool(157, 9), 157, 1.9, pool(1, 10).subarray(0, POOL_ROWS))),
   normCase(),
-  siluCase(),
-  attentionCase(),
+  layerNormCase(),
+  activationCase('relu'),
+  activationCase('gelu'),
+  activationCase('gelu_tanh'),
+  activationCase('silu'),
+  movesCase(),
+  attentionCase('ropeKv and attention', { window: null, softcap: null, alibiSlopes: null }),
+  attentionCase('ropeKv and attention with a window, a cap and ALiBi', {
+    window: 8,
+    softcap: 1.5,
+    alibiSlopes: Float32Array.of(0.5, 0.25, 0.125, 0.0625),
+  }),
 ];

@@ -1,43 +1,11 @@
-/** exp, the norms, the gated activation and row gathering. */
+/** The norms, adding, and the ops that move rows and columns. */
 import { describe, expect, test } from 'vitest';
 import { gaussians, place, ROW_COUNTS, tokensBatch } from './inputs.ts';
-import { backendOf, kernelsOf, VARIANTS } from './kernel-set.ts';
-import { gatedSilu, relativeError, rmsNorm } from './oracle.ts';
+import { backendOf, VARIANTS } from './kernel-set.ts';
+import { layerNorm, relativeError, rmsNorm } from './oracle.ts';
 
 /** A handful of f32 roundings an element. */
 const ELEMENT_TOLERANCE = 1e-6;
-
-describe.each(VARIANTS)('exp, %s', (variant) => {
-  function exp(x: Float32Array): Float32Array {
-    const { kernels, memory } = kernelsOf(variant);
-    const from = memory.step(x.byteLength);
-    const to = memory.step(x.byteLength);
-    memory.f32(from, x.length).set(x);
-    kernels.exp_f32(from, to, x.length);
-    return memory.f32(to, x.length).slice();
-  }
-
-  test('is within 2 ulp from -87 to 88.7', () => {
-    const x = new Float32Array(1 << 20).map((_, i) => -87 + (i / (1 << 20)) * 175.7);
-    const y = exp(x);
-    let worst = 0;
-    for (let i = 0; i < x.length; i++) {
-      const want = Math.exp(x[i]!);
-      const ulp = 2 ** (Math.floor(Math.log2(want)) - 23);
-      worst = Math.max(worst, Math.abs(y[i]! - want) / ulp);
-    }
-    expect(worst).toBeLessThan(2);
-  });
-
-  test('is exactly 1 at 0, fades through the subnormals to 0, ends in infinity, and keeps NaN', () => {
-    const y = exp(new Float32Array([0, -0, -100, -104, -1e30, Number.NEGATIVE_INFINITY, 89, Number.POSITIVE_INFINITY]));
-    expect([...y.subarray(0, 2)]).toEqual([1, 1]);
-    // 3.8e-44 is 27 steps of the smallest subnormal.
-    expect(Math.abs(y[2]! - Math.exp(-100))).toBeLessThanOrEqual(2 ** -149);
-    expect([...y.subarray(3)]).toEqual([0, 0, 0, Number.POSITIVE_INFINITY, Number.POSITIVE_INFINITY]);
-    expect([...exp(new Float32Array([Number.NaN, 1, 1, 1]))].map(Number.isNaN)).toEqual([true, false, false, false]);
-  });
-});
 
 describe.each(VARIANTS)('row ops, %s', (variant) => {
   test.each([1, 3, 4, 7, 64, 66, 1023])('rmsNorm and addRmsNorm over %i columns', async (cols) => {
@@ -65,21 +33,61 @@ describe.each(VARIANTS)('row ops, %s', (variant) => {
     }
   });
 
-  test.each([
-    [1, 1],
-    [3, 5],
-    [2, 172],
-    [17, 9],
-  ])('gatedSilu [%i, %i], far out on both sides too', async (rows, cols) => {
+  test.each([1, 3, 4, 7, 64, 66, 1023])('layerNorm over %i columns, with and without bias', async (cols) => {
     const backend = await backendOf(variant);
-    const gate = gaussians(rows * cols, 1).map((value, i) => value * (i % 3 === 0 ? 60 : 1));
-    const up = gaussians(rows * cols, 2);
-    backend.begin(tokensBatch(rows));
-    const onGate = await place(backend, gate, cols);
-    const onUp = await place(backend, up, cols);
-    const y = await backend.read(backend.gatedSilu(onGate, onUp));
-    expect(relativeError(y, gatedSilu(gate, up))).toBeLessThan(ELEMENT_TOLERANCE);
-    expect(await backend.read(onGate)).toEqual(gate);
+    const [scale, shift] = [gaussians(cols, 1), gaussians(cols, 2)];
+    const [weight, bias] = [backend.loadVector(scale, 'norm'), backend.loadVector(shift, 'norm')];
+    for (const rows of ROW_COUNTS) {
+      // Means away from 0, in the last row far away.
+      const x = gaussians(rows * cols, rows).map((value, i) => value + (i < (rows - 1) * cols ? 1 : 30));
+      backend.begin(tokensBatch(rows));
+      const onX = await place(backend, x, cols);
+      // The mean of 30 is rounded to f32, and that is what the deviations lose.
+      const tolerance = 1e-5;
+      const plain = await backend.read(backend.layerNorm(onX, weight, null, 1e-5));
+      expect(relativeError(plain, layerNorm(x, scale, null, 1e-5))).toBeLessThan(tolerance);
+      const shifted = await backend.read(backend.layerNorm(onX, weight, bias, 1e-5));
+      expect(relativeError(shifted, layerNorm(x, scale, shift, 1e-5))).toBeLessThan(tolerance);
+    }
+  });
+
+  test('add changes the residual in place, to the last value', async () => {
+    const backend = await backendOf(variant);
+    const [x, residual] = [gaussians(3 * 7, 1), gaussians(3 * 7, 2)];
+    backend.begin(tokensBatch(3));
+    const [onX, onResidual] = [await place(backend, x, 7), await place(backend, residual, 7)];
+    backend.add(onResidual, onX);
+    expect(await backend.read(onResidual)).toEqual(residual.map((value, i) => value + x[i]!));
+    expect(await backend.read(onX)).toEqual(x);
+  });
+
+  test('columns puts ranges of every row side by side, in any order and repeated', async () => {
+    const backend = await backendOf(variant);
+    const x = gaussians(3 * 10, 1);
+    const ranges = [
+      { begin: 7, count: 3 },
+      { begin: 0, count: 2 },
+      { begin: 1, count: 0 },
+      { begin: 0, count: 5 },
+    ];
+    backend.begin(tokensBatch(3));
+    const y = backend.columns(await place(backend, x, 10), ranges);
+    expect([y.rows, y.cols]).toEqual([3, 10]);
+    const want = [0, 1, 2].flatMap((row) =>
+      ranges.flatMap(({ begin, count }) => [...x.subarray(row * 10 + begin, row * 10 + begin + count)]),
+    );
+    expect([...(await backend.read(y))]).toEqual(want);
+  });
+
+  test('reshape is another name for the same numbers', async () => {
+    const backend = await backendOf(variant);
+    const x = gaussians(4 * 6, 1);
+    backend.begin(tokensBatch(4));
+    const onX = await place(backend, x, 6);
+    const heads = backend.reshape(onX, 8, 3);
+    expect([heads.rows, heads.cols]).toEqual([8, 3]);
+    backend.add(heads, heads);
+    expect(await backend.read(onX)).toEqual(x.map((value) => 2 * value));
   });
 
   test('gatherRows copies rows in the given order', async () => {

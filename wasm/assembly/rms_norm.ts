@@ -5,6 +5,7 @@
 // cols mod 4 squares one by one. y = (x * inverse) * weight.
 // Reference: test/wasm/oracle.ts, rmsNorm.
 
+import { addInPlace } from './add';
 import { sumLanes } from './lanes';
 
 function normRow(x: usize, weight: usize, y: usize, cols: i32, eps: f32): void {
@@ -27,10 +28,9 @@ export function rms_norm(x: usize, weight: usize, y: usize, rows: i32, cols: i32
 }
 
 export function add_rms_norm(residual: usize, x: usize, weight: usize, y: usize, rows: i32, cols: i32, eps: f32): void {
-  const bytes = <usize>cols << 2, whole = bytes & ~15;
+  const bytes = <usize>cols << 2;
   for (let row = 0; row < rows; row++, residual += bytes, x += bytes, y += bytes) {
-    for (let k: usize = 0; k < whole; k += 16) v128.store(residual + k, f32x4.add(v128.load(residual + k), v128.load(x + k)));
-    for (let k = whole; k < bytes; k += 4) store<f32>(residual + k, load<f32>(residual + k) + load<f32>(x + k));
+    addInPlace(residual, x, bytes);
     normRow(residual, weight, y, cols, eps);
   }
 }

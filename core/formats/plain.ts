@@ -1,0 +1,36 @@
+/** Plain: a linear's unquantized weight and bias from a checkpoint. */
+import type { DenseWeight } from '../model/backend.ts';
+import type { CheckpointFiles } from './checkpoint-index.ts';
+import { TensorReader } from './tensor-reader.ts';
+
+export interface LinearShape {
+  outFeatures: number;
+  inFeatures: number;
+  /** Whether prefix.bias must be there, may be there, or is not looked for. */
+  bias: 'required' | 'optional' | 'none';
+}
+
+/** Reads prefix.weight [out, in] in f32, f16 or bf16, and prefix.bias [out]. Throws `file_invalid` by tensor and rule. */
+export async function readPlainWeight(
+  checkpoint: CheckpointFiles,
+  prefix: string,
+  shape: LinearShape,
+): Promise<DenseWeight> {
+  const { outFeatures, inFeatures } = shape;
+  const tensors = new TensorReader(checkpoint, prefix, 'config.json asks');
+  const entry = tensors.shaped('weight', ['F32', 'F16', 'BF16'], [outFeatures, inFeatures]);
+  const dtype = entry.dtype === 'F32' ? 'f32' : entry.dtype === 'F16' ? 'f16' : 'bf16';
+  const bytes = await checkpoint.read(entry.name);
+  return { kind: 'dense', outFeatures, inFeatures, dtype, bytes, bias: await readBias(checkpoint, prefix, shape) };
+}
+
+/** prefix.bias [out] as f32; null when it is absent and may be. */
+export async function readBias(
+  checkpoint: CheckpointFiles,
+  prefix: string,
+  { outFeatures, bias }: LinearShape,
+): Promise<Float32Array | null> {
+  const tensors = new TensorReader(checkpoint, prefix, 'config.json asks');
+  if (bias === 'none' || (bias === 'optional' && !tensors.has('bias'))) return null;
+  return tensors.float('bias', [outFeatures]);
+}
