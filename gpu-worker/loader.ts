@@ -1,6 +1,6 @@
 /** Loader: from a model's files to a graph on a backend, with its tokenizer and template. */
 import { basename } from 'node:path';
-import { NibbleError } from '../core/errors.ts';
+import { failureOf, NibbleError } from '../core/errors.ts';
 import { openCheckpoint } from '../core/formats/checkpoint-index.ts';
 import { readJson, readText } from '../core/formats/file-set.ts';
 import { quantizationLabel, readQuantization } from '../core/formats/quantization.ts';
@@ -36,8 +36,11 @@ export interface LoadedModel {
   baseName: string;
 }
 
-/** Loads --model-id on --backend as --quantize says. */
-export async function loadModel(options: Options): Promise<LoadedModel> {
+/** Stands in where prompts are ids and nobody reads the text: every id is without a piece and gives no text. */
+const NO_TOKENIZER = { model: { type: 'BPE', vocab: {}, merges: [] }, decoder: { type: 'ByteLevel' } };
+
+/** Loads --model-id on --backend as --quantize says. `text`: whether the command can do without tokenizer.json. */
+export async function loadModel(options: Options, text: 'needed' | 'optional' = 'needed'): Promise<LoadedModel> {
   const path = options.required('model-id');
   const files = await openLocalModel(path);
   try {
@@ -52,7 +55,8 @@ export async function loadModel(options: Options): Promise<LoadedModel> {
     const config = parseModelConfig(configJson, generation, `${path}/config.json`);
     const quantization = await readQuantization(files, options.text('quantize'));
 
-    const tokenizerJson = await readJson(files, 'tokenizer.json', MAX_TOKENIZER_BYTES, 'required');
+    const presence = text === 'needed' ? 'required' : 'optional';
+    const tokenizerJson = (await readJson(files, 'tokenizer.json', MAX_TOKENIZER_BYTES, presence)) ?? NO_TOKENIZER;
     const tokenizerConfig = (await readJson(files, 'tokenizer_config.json', MAX_CONFIG_BYTES)) ?? {};
     const tokenizer = new Tokenizer(tokenizerJson, tokenizerConfig);
     const template = chatTemplateOf(tokenizerConfig, await readText(files, 'chat_template.jinja', MAX_CONFIG_BYTES));
@@ -67,7 +71,6 @@ export async function loadModel(options: Options): Promise<LoadedModel> {
     });
     const bits = quantization.kind === 'gptq' ? quantization.config.bits : 0;
     const parameters = await countParameters(checkpoint, bits);
-    const bound = maxTokensPerByte(tokenizerJson);
     const label = quantizationLabel(quantization);
     return {
       config,
@@ -85,9 +88,8 @@ export async function loadModel(options: Options): Promise<LoadedModel> {
         contextTokens: config.contextTokens,
         vocabSize: config.vocabSize,
         parameters,
-        maxTokensPerByte: bound.perByte,
-        textOverheadTokens: bound.overhead,
-        chat: template === null ? null : chatBound(template, tokenizer),
+        ...textBound(tokenizerJson, config.contextTokens),
+        chat: template === null ? null : chatBound(template, tokenizer, config.contextTokens),
       }),
     };
   } finally {
@@ -95,8 +97,26 @@ export async function loadModel(options: Options): Promise<LoadedModel> {
   }
 }
 
+/** A tokenizer whose growth is not known may fill the context: then that is what a prompt reserves. */
+function textBound(
+  tokenizerJson: unknown,
+  contextTokens: number,
+): Pick<ModelCard, 'maxTokensPerByte' | 'textOverheadTokens'> {
+  try {
+    const { perByte, overhead } = maxTokensPerByte(tokenizerJson);
+    return { maxTokensPerByte: perByte, textOverheadTokens: overhead };
+  } catch (error) {
+    if (failureOf(error).code !== 'model_unsupported') throw error;
+    return { maxTokensPerByte: 1, textOverheadTokens: contextTokens };
+  }
+}
+
 /** Tokens that the template itself adds: measured on empty messages, doubled for what a template may do by role or position. */
-function chatBound(template: ChatTemplate, tokenizer: Tokenizer): { baseTokens: number; perMessageTokens: number } {
+function chatBound(
+  template: ChatTemplate,
+  tokenizer: Tokenizer,
+  contextTokens: number,
+): NonNullable<ModelCard['chat']> {
   const tokens = (messages: number) => {
     const conversation = Array.from({ length: messages }, (_, i) => ({
       role: i % 2 === 0 ? 'user' : 'assistant',
@@ -104,6 +124,12 @@ function chatBound(template: ChatTemplate, tokenizer: Tokenizer): { baseTokens: 
     }));
     return tokenizer.encode(template.render(conversation), 'none').length;
   };
-  const [one, three] = [tokens(1), tokens(3)];
-  return { baseTokens: 2 * one, perMessageTokens: Math.max(8, three - one) };
+  try {
+    const [one, three] = [tokens(1), tokens(3)];
+    return { baseTokens: 2 * one, perMessageTokens: Math.max(8, three - one) };
+  } catch (error) {
+    // A template that will not have these messages says nothing of its size.
+    if (failureOf(error).code !== 'invalid_request') throw error;
+    return { baseTokens: contextTokens, perMessageTokens: 0 };
+  }
 }

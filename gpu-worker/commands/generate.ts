@@ -35,7 +35,7 @@ export const generate: Command = {
 
 async function run(options: Options): Promise<void> {
   const input = inputOf(options);
-  const model = await loadModel(options);
+  const model = await loadModel(options, input.kind === 'ids' ? 'optional' : 'needed');
   const { config, graph, tokenizer, template, backend } = model;
   const engine = new Engine(graph, tokenizer, template, {
     maxBatchTokens: 512,

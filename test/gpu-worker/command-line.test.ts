@@ -1,4 +1,5 @@
-import { readFile } from 'node:fs/promises';
+import { cp, mkdtemp, readFile, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
 import { failureOf } from '../../core/errors.ts';
@@ -146,6 +147,19 @@ describe('the program', () => {
   test('inspect reads a lone file', async () => {
     const { stdout } = await nibble(['inspect', join(DEMO_DIRECTORY, 'f16', 'model.safetensors'), '--json']);
     expect(JSON.parse(stdout)).toMatchObject({ model_type: null, quantization: null });
+  });
+
+  test('generate takes ids where there is no tokenizer, and gives no text', async () => {
+    const model = await mkdtemp(join(tmpdir(), 'nibble-untokenized-'));
+    for (const file of ['config.json', 'model.safetensors'])
+      await cp(join(DEMO_DIRECTORY, 'f16', file), join(model, file));
+    const args = ['--max-new-tokens', '5', '--json', '--model-id'];
+    const { stdout } = await nibble(['generate', '--ids', '0,426', ...args, model]);
+    const whole = await nibble(['generate', '--ids', '0,426', ...args, join(DEMO_DIRECTORY, 'f16')]);
+    expect(JSON.parse(stdout)).toMatchObject({ ids: JSON.parse(whole.stdout).ids, text: '' });
+    const { code, stderr } = await nibble(['generate', '--prompt', 'Hello', ...args, model]);
+    expect([code, stderr]).toEqual([1, expect.stringMatching(/there is no tokenizer\.json/)]);
+    await rm(model, { recursive: true });
   });
 
   test('generate is repeatable under a seed and says what it did', async () => {
