@@ -1,7 +1,17 @@
 /** Edge service: the Service behind the HTTP surfaces, made of the account, catalog and queue objects. */
 import type { Job, ModelCard } from '../core/protocol.ts';
 import { boundOf } from './admission.ts';
-import type { AccountState, Caller, JobRequest, Outcome, Scope, Service, Submission, UsageRow } from './api/service.ts';
+import type {
+  AccountState,
+  Caller,
+  JobRequest,
+  Metered,
+  Outcome,
+  Scope,
+  Service,
+  Submission,
+  UsageRow,
+} from './api/service.ts';
 import type { KeyRing } from './auth.ts';
 import { bearer } from './auth.ts';
 import type { CardCache } from './catalog/cache.ts';
@@ -27,19 +37,19 @@ export class EdgeService implements Service {
     return caller === null ? { ok: false, failure: { code: 'invalid_key' } } : { ok: true, value: caller };
   }
 
-  async submit(caller: Caller, request: JobRequest, signal: AbortSignal): Promise<Outcome<Submission>> {
+  async submit(caller: Caller, request: JobRequest, signal: AbortSignal): Promise<Metered<Submission>> {
     const entry = await this.#cards.get(request.model === null || isUrl(request.model) ? null : request.model);
     if (entry === null) {
       // A key that is no good any more must not learn which models there are.
       const authorized = await this.#authorize(caller, 'client');
-      if (!authorized.ok) return authorized;
-      return { ok: false, failure: { code: 'model_not_found', model: request.model ?? 'default' } };
+      if (!authorized.ok) return { ...authorized, headers: {} };
+      return { ok: false, failure: { code: 'model_not_found', model: request.model ?? 'default' }, headers: {} };
     }
     const { card, tariff } = entry;
     const bound = boundOf(request, card);
     if (!bound.ok) {
       const authorized = await this.#authorize(caller, 'client');
-      return authorized.ok ? bound : authorized;
+      return { ...(authorized.ok ? bound : authorized), headers: {} };
     }
     const account = this.#account(caller);
     const queue = queueName(card.id);
@@ -51,7 +61,7 @@ export class EdgeService implements Service {
     const events = await submit(() => this.#env.QUEUE.getByName(queue), grant, job, signal);
     if (!events.ok) {
       await account.release(grant.jobId);
-      return events;
+      return { ...events, headers };
     }
     const createdS = Math.floor(grant.createdMs / 1000);
     return { ok: true, value: { jobId: grant.jobId, model: card.id, createdS, headers, events: events.value } };

@@ -70,8 +70,8 @@ export class Link {
       this.#beat(DEFAULT_HEARTBEAT_MS);
     });
     socket.addEventListener('message', ({ data }) => {
-      // A socket that was given up may still deliver: its leases are void.
-      if (socket !== this.#socket) return;
+      // A socket that was given up or closed may still deliver: its leases are void.
+      if (socket !== this.#socket || this.#closing) return;
       this.#heardMs = performance.now();
       if (data !== PONG) this.#receive(String(data));
     });

@@ -93,9 +93,9 @@ export async function submit(c: ApiContext, request: JobRequest): Promise<Outcom
   if (c.req.header('idempotency-key') !== undefined)
     return { ok: false, failure: { code: 'unsupported_field', param: 'Idempotency-Key', reason: 'leave it out' } };
   const outcome = await c.var.service.submit(c.var.caller, request, c.req.raw.signal);
-  if (!outcome.ok) return outcome;
-  nameRequest(c, outcome.value.jobId);
-  for (const [name, value] of Object.entries(outcome.value.headers)) c.header(name, value);
+  const { headers } = outcome.ok ? outcome.value : outcome;
+  for (const [name, value] of Object.entries(headers)) c.header(name, value);
+  if (outcome.ok) nameRequest(c, outcome.value.jobId);
   return outcome;
 }
 

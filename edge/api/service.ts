@@ -64,11 +64,16 @@ export interface AccountState {
 
 export type Outcome<Value> = { ok: true; value: Value } | { ok: false; failure: Failure };
 
+/** An outcome that also says, as HTTP headers, what is left of the account's limits: a refusal of a key or a model has none. */
+export type Metered<Value> =
+  | { ok: true; value: Value }
+  | { ok: false; failure: Failure; headers: Record<string, string> };
+
 export interface Service {
   /** The key in an Authorization header, its tag checked without any storage. */
   authenticate(authorization: string | undefined): Promise<Outcome<Caller>>;
   /** Admits, reserves and queues. The signal is the client's: its abort cancels the job. */
-  submit(caller: Caller, request: JobRequest, signal: AbortSignal): Promise<Outcome<Submission>>;
+  submit(caller: Caller, request: JobRequest, signal: AbortSignal): Promise<Metered<Submission>>;
   /** Every model that was ever registered and not removed, the default first. Any valid key may ask. */
   models(caller: Caller): Promise<Outcome<ModelCard[]>>;
   /** Newest first. */

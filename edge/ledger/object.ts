@@ -1,11 +1,12 @@
 /** Account: the Durable Object that holds one account's keys, limits and money. Every path goes reserve → settle or release, once. */
 import { DurableObject } from 'cloudflare:workers';
-import type { AccountState, Outcome, Scope, UsageRow } from '../api/service.ts';
+import type { Failure } from '../../core/errors.ts';
+import type { AccountState, Metered, Outcome, Scope, UsageRow } from '../api/service.ts';
 import { equalInConstantTime, randomBase62 } from '../auth.ts';
 import type { Env } from '../env.ts';
 import type { AdmitRequest, Admitted, KeyState, NewAccount, NewKey, SettleRequest } from './grant.ts';
 import { GRANT_MS, refusalOf } from './grant.ts';
-import { giveBack, limitHeaders, take } from './limits.ts';
+import { giveBack, limitHeaders, refill, take } from './limits.ts';
 import { costPicoUsd, exactNumber } from './price.ts';
 import type { Account } from './storage.ts';
 import { LedgerStore } from './storage.ts';
@@ -63,27 +64,28 @@ export class AccountObject extends DurableObject<Env> {
   }
 
   /** Everything that must hold before a request may run, and its reservation, in one step that nothing can come between. */
-  admit(request: AdmitRequest): Outcome<Admitted> {
+  admit(request: AdmitRequest): Metered<Admitted> {
     const authorized = this.#authorize(request.keyId, request.secretHash, { scope: 'client', model: request.model });
-    if (!authorized.ok) return authorized;
+    if (!authorized.ok) return { ...authorized, headers: {} };
     const account = this.#store.account();
-    if (account === null) return unknownAccount;
+    if (account === null) return { ...unknownAccount, headers: {} };
     const nowMs = Date.now();
+    const refused = (failure: Failure) => {
+      const headers = limitHeaders(refill(account.buckets, account.limits, nowMs), account.limits);
+      return { ok: false, failure, headers } as const;
+    };
     const tokens = request.promptTokens + request.completionTokens;
     const taken = take(account.buckets, account.limits, this.#store.numReservations(), tokens, nowMs);
     if (taken.kind === 'refused')
-      return { ok: false, failure: { code: 'rate_limited', limit: taken.limit, retryAfterS: taken.retryAfterS } };
+      return refused({ code: 'rate_limited', limit: taken.limit, retryAfterS: taken.retryAfterS });
     const required = costPicoUsd(request.tariff, request.promptTokens, request.completionTokens);
     const available = account.creditPico - account.spentPico - account.reservedPico;
     if (available < required)
-      return {
-        ok: false,
-        failure: {
-          code: 'budget_exceeded',
-          requiredPicoUsd: required.toString(),
-          availablePicoUsd: available.toString(),
-        },
-      };
+      return refused({
+        code: 'budget_exceeded',
+        requiredPicoUsd: required.toString(),
+        availablePicoUsd: available.toString(),
+      });
     const jobId = randomBase62(22);
     const checkMs = nowMs + GRANT_MS + CLOCK_MARGIN_MS;
     this.ctx.storage.transactionSync(() => {

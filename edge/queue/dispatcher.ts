@@ -55,11 +55,10 @@ export class Dispatcher {
       if (job.lease === null) this.#waiting.push(job);
       else {
         const connection = this.#sockets.get(job.lease.socketId);
-        if (connection === null) this.#lose(job);
+        if (connection === null) this.#lose(job, 'died');
         else connection.jobIds.add(job.id);
       }
     }
-    this.dispatch();
   }
 
   submit(grant: Grant, body: string, depth: number): Outcome<LiveJob> {
@@ -75,7 +74,6 @@ export class Dispatcher {
     const job = newJob(grant, this.#store.insert(grant, body, nowMs), nowMs);
     this.#jobs.set(job.id, job);
     this.#waiting.push(job);
-    this.dispatch();
     return { ok: true, value: job };
   }
 
@@ -89,6 +87,7 @@ export class Dispatcher {
     job.reader?.abort('another reader took over');
     const reader = new EventReader(next, fromToken, () => this.leave(jobId, reader), nowMs);
     job.reader = reader;
+    this.dispatch();
     return reader;
   }
 
@@ -101,11 +100,12 @@ export class Dispatcher {
     else this.#jobs.delete(jobId);
   }
 
-  /** Gives waiting jobs to free workers. */
+  /** Gives waiting jobs to free workers; one that nobody reads, after a restart, waits until somebody does. */
   dispatch(): void {
-    if (this.#waiting.length === 0) return;
+    const read = this.#waiting.filter((job) => job.reader !== null);
+    if (read.length === 0) return;
     const nowMs = Date.now();
-    for (const { jobId, socketId } of assign(this.#waiting, this.#sockets.seats(nowMs))) {
+    for (const { jobId, socketId } of assign(read, this.#sockets.seats(nowMs))) {
       const job = this.#jobs.get(jobId)!;
       const connection = this.#sockets.get(socketId)!;
       job.epoch += 1;
@@ -138,12 +138,13 @@ export class Dispatcher {
     if (ended) this.dispatch();
   }
 
-  /** A worker's socket is gone, and with it the worker's leases. */
+  /** A worker's socket is gone, and with it the worker's leases. One that said farewell did not die of them. */
   disconnect(connection: Connection): void {
     this.#sockets.drop(connection, 'come back');
+    const cause = connection.worker?.draining ? 'drained' : 'died';
     for (const jobId of connection.jobIds) {
       const job = this.#jobs.get(jobId);
-      if (job?.lease?.socketId === connection.id) this.#lose(job);
+      if (job?.lease?.socketId === connection.id) this.#lose(job, cause);
     }
     this.dispatch();
   }
@@ -203,18 +204,18 @@ export class Dispatcher {
     this.#store.quarantine(workerId, reason);
     connection.jobIds.delete(job.id);
     this.#sockets.refuse(connection, { code: 'conflict', reason: 'This worker is quarantined.' });
-    for (const jobId of connection.jobIds) this.#lose(this.#jobs.get(jobId)!);
+    for (const jobId of connection.jobIds) this.#lose(this.#jobs.get(jobId)!, 'died');
   }
 
   /** Its worker is there but says nothing of this job. */
   #expire(job: LiveJob): void {
     this.#stop(job);
     this.#sockets.get(job.lease!.socketId)?.jobIds.delete(job.id);
-    this.#lose(job);
+    this.#lose(job, 'died');
   }
 
-  #lose(job: LiveJob): void {
-    job.deaths += 1;
+  #lose(job: LiveJob, cause: 'died' | 'drained'): void {
+    if (cause === 'died') job.deaths += 1;
     const fate = afterDeath({ accepted: acceptedTokens(job), deaths: job.deaths });
     if (fate.kind === 'fail') {
       this.#end(job, { status: 'failed', failure: fate.failure, free: false });

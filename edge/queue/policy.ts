@@ -66,7 +66,7 @@ export function noCapacity(job: Waiting, nowMs: number): Failure {
   return { code: 'no_capacity', waitedMs: nowMs - job.enqueuedMs, retryAfterS: 5 };
 }
 
-/** What becomes of a job whose worker died, `deaths` counting this one. An answer that has begun cannot go on elsewhere yet. */
+/** What becomes of a job whose worker is gone, `deaths` counting this one if it died. An answer that has begun cannot go on elsewhere yet. */
 export function afterDeath(job: {
   accepted: number;
   deaths: number;

@@ -93,6 +93,13 @@ test('a socket given up as silent is not listened to any more: its late lease mu
   link.close();
 });
 
+test('a lease that arrives after the farewell is not begun', () => {
+  const { link, leases } = connect();
+  link.close();
+  FakeSocket.made[0]!.says({ type: 'lease', job, epoch: 1, emittedIds: [] });
+  expect(leases).toEqual([]);
+});
+
 test('a draining link that is lost does not come back for new leases', async () => {
   const { link } = connect();
   link.drain();

@@ -69,9 +69,9 @@ export function scripted(script: Script = {}): Scripted {
     async submit(_caller, request, signal) {
       seen.requests.push(request);
       seen.signals.push(signal);
-      if (script.refusal) return { ok: false, failure: script.refusal };
+      if (script.refusal) return { ok: false, failure: script.refusal, headers: {} };
       const model = request.model ?? MODEL_ID;
-      if (model !== MODEL_ID) return { ok: false, failure: { code: 'model_not_found', model } };
+      if (model !== MODEL_ID) return { ok: false, failure: { code: 'model_not_found', model }, headers: {} };
       const headers = { 'x-ratelimit-limit-requests': '60', 'x-ratelimit-remaining-requests': '59' };
       return { ok: true, value: { jobId: JOB_ID, model, createdS: 1_700_000_000, headers, events: events() } };
     },

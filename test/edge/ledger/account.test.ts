@@ -6,6 +6,7 @@ import type { AdmitRequest, SettleRequest } from '../../../edge/ledger/grant.ts'
 import {
   admin,
   call,
+  idleModel,
   jobRequest,
   moneyOf,
   newAccount,
@@ -153,7 +154,25 @@ test('requests a minute are limited and say when to come back', async () => {
   await admitted(account);
   expect(await objectOf(account).admit(admitRequest(account))).toMatchObject({
     failure: { code: 'rate_limited', limit: 'requests', retryAfterS: 30 },
+    headers: { 'x-ratelimit-limit-requests': '2', 'x-ratelimit-remaining-requests': '0' },
   });
+});
+
+test('429 for a limit or a full queue and 402 say what is left of the limits', async () => {
+  const remaining = (response: Response) => response.headers.get('x-ratelimit-remaining-requests');
+  const model = await idleModel();
+  const body = { model: model.id, prompt: [1, 2, 3], max_tokens: 10 };
+  const poor = await newAccount({ credit_usd: '0', limits: { requests_per_min: 2 } });
+  const unpaid = await call('POST', '/v1/completions', poor.apiKey, body);
+  expect([unpaid.status, remaining(unpaid)]).toEqual([402, '2']);
+  const slow = await newAccount({ limits: { requests_per_min: 0 } });
+  const limited = await call('POST', '/v1/completions', slow.apiKey, body);
+  expect([limited.status, remaining(limited)]).toEqual([429, '0']);
+  const account = await newAccount({ limits: { requests_per_min: 100 } });
+  const waiting = await Promise.all(Array.from({ length: 64 }, () => submit(account, jobRequest(model))));
+  const crowded = await call('POST', '/v1/completions', account.apiKey, body);
+  expect([crowded.status, remaining(crowded)]).toEqual([429, '35']);
+  await Promise.all(waiting.map(({ events }) => events.cancel()));
 });
 
 test('tokens a minute are taken at the bound and given back at settlement', async () => {

@@ -257,6 +257,24 @@ test('a draining worker gets no new lease and may finish what it has', async () 
   expect((await other.next('lease')).job.id).toBe(second.jobId);
 });
 
+test('leases that cross a farewell on the wire go on to another worker, however often: a drain is no death', async () => {
+  const { account, model, worker } = await linked();
+  const submission = await submit(account, jobRequest(model));
+  const events = readAll(submission);
+  let leaving = worker;
+  for (let drains = 0; drains < 3; drains++) {
+    await leaving.next('lease');
+    leaving.send({ type: 'draining' });
+    leaving.close();
+    leaving = await ScriptedWorker.connect(account.workerToken, model);
+  }
+  leaving.start(await leaving.next('lease'));
+  leaving.close();
+  const last = await ScriptedWorker.connect(account.workerToken, model);
+  last.serve(2);
+  expect((await events).at(-1)).toMatchObject({ type: 'finished', usage: { completionTokens: 2 } });
+});
+
 test('a worker that comes back before its old socket is noticed takes its place', async () => {
   const { account, model, worker } = await linked();
   const submission = await submit(account, jobRequest(model));

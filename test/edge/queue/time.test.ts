@@ -154,13 +154,16 @@ test('a crash in mid-answer ends the job by name, billed for the tokens in stora
   expect(await rowOf(account, submission.jobId)).toMatchObject({ status: 'failed', usage: { completionTokens: 64 } });
 });
 
-test('a waiting job whose reader does not come back after a crash is cancelled', async () => {
+test('a waiting job whose reader does not come back after a crash is run for nobody, and cancelled', async () => {
   const account = await newAccount();
   const model = await idleModel();
   const submission = await submit(account, jobRequest(model));
   await crash(model);
   // The new instance starts with this call; the broken stream is not read, so nobody re-attaches.
   expect(await queueOf(model).known([submission.jobId])).toEqual([submission.jobId]);
+  const worker = await ScriptedWorker.connect(account.workerToken, model);
+  worker.serve(3);
+  expect((await readAll(await submit(account, jobRequest(model)))).at(-1)?.type).toBe('finished');
   jump(10_001);
   await runDurableObjectAlarm(queueOf(model));
   expect(await rowOf(account, submission.jobId)).toMatchObject({ status: 'cancelled', usage: { costPicoUsd: 0 } });
