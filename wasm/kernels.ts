@@ -34,6 +34,7 @@ export interface Kernels extends GptqKernels, ActivationKernels {
     cols: number,
     octets: number,
     groups: number,
+    levels: number,
     wide: boolean,
   ): void;
   linear_bnb4_chunks(

@@ -52,7 +52,7 @@ function gptq(set: KernelSet, weight: GptqLinear, x: number, y: number, tokens: 
   const { x8, xScale, minusSum } = quantizeChunks(
     set,
     plan,
-    set.variant === 'relaxed' && bits < 8 ? 'narrow' : 'wide',
+    bits === 8 ? { width: 'wide', levels: WIDE_LEVELS } : narrowest(set),
     x,
     tokens,
     inFeatures,
@@ -84,14 +84,7 @@ function bnb4(set: KernelSet, weight: Bnb4Linear, x: number, y: number, tokens: 
     return;
   }
   const { plan, q, tables, scales } = layout;
-  const { x8, xScale, minusSum } = quantizeChunks(
-    set,
-    plan,
-    set.variant === 'relaxed' ? 'narrow' : 'wide',
-    x,
-    tokens,
-    inFeatures,
-  );
+  const { x8, xScale, minusSum } = quantizeChunks(set, plan, narrowest(set), x, tokens, inFeatures);
   const { groupOctets, groups, octets, chunks } = plan;
   set.kernels.linear_bnb4_chunks(
     q,
@@ -111,11 +104,24 @@ function bnb4(set: KernelSet, weight: Bnb4Linear, x: number, y: number, tokens: 
   );
 }
 
-/** x8 in octets as assembly/dot.ts takes them: narrow i8 or wide i16. */
+/** How activations are rounded: octets as assembly/dot.ts takes them, narrow i8 or wide i16, and integers up to ±levels in them. */
+interface ActivationGrid {
+  width: 'narrow' | 'wide';
+  levels: number;
+}
+
+/** The most whose sum over a chunk of 32 fits 16 bits. */
+const WIDE_LEVELS = 1023;
+
+/** The plain build has only wide octets; the same levels keep its bits those of the relaxed one. */
+function narrowest({ variant }: KernelSet): ActivationGrid {
+  return { width: variant === 'relaxed' ? 'narrow' : 'wide', levels: 127 };
+}
+
 function quantizeChunks(
   { kernels, memory }: KernelSet,
   plan: PlacedPlan,
-  width: 'narrow' | 'wide',
+  { width, levels }: ActivationGrid,
   x: number,
   tokens: number,
   cols: number,
@@ -138,6 +144,7 @@ function quantizeChunks(
     cols,
     octets,
     groups,
+    levels,
     isWide,
   );
   return { x8, xScale, minusSum };

@@ -136,7 +136,9 @@ export class Engine {
       ids: [...promptIds, ...emittedIds],
       promptTokens: promptIds.length,
       maxNewTokens: job.maxNewTokens ?? room,
-      plannedTokens: job.maxNewTokens === null ? this.#graph.config.contextTokens : promptIds.length + job.maxNewTokens,
+      // The last new token is never fed back.
+      plannedTokens:
+        (job.maxNewTokens === null ? this.#graph.config.contextTokens : promptIds.length + job.maxNewTokens) - 1,
       numCachedTokens: 0,
       pageIds: [],
       detokenizer,

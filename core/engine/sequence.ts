@@ -11,7 +11,7 @@ export interface Sequence {
   readonly promptTokens: number;
   /** The answer may not be longer: by the job's own limit or the context. */
   readonly maxNewTokens: number;
-  /** Prompt and longest answer; where the job sets no limit, the model's context, whatever this worker's cache holds. */
+  /** Tokens that the model may be fed: prompt and longest answer but its last; without a limit by the job the model's context, whatever this worker's cache holds. */
   readonly plannedTokens: number;
   /** Leading tokens whose keys and values are in pages. */
   numCachedTokens: number;

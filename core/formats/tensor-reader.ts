@@ -67,13 +67,13 @@ export class TensorReader {
     return new Int8Array(await this.buffer(this.shaped(part, ['I8'], shape)));
   }
 
-  /** f16 bit patterns. Scales in f32 or bf16 are rounded, as text-generation-inference rounds them to the model's dtype. */
+  /** Finite f16 bit patterns. Scales in f32 or bf16 are rounded, as text-generation-inference rounds them to the model's dtype. */
   async half(part: string, shape: readonly number[]): Promise<Uint16Array> {
-    const entry = this.shaped(part, FLOATS, shape);
-    if (entry.dtype === 'F16') return new Uint16Array(await this.buffer(entry));
-    const halves = f32ToF16Array(await this.float(part, shape));
-    if (halves.some((half) => (half & 0x7c00) === 0x7c00))
-      throw this.invalid(part, `has ${entry.dtype} values beyond f16`);
+    const { dtype } = this.shaped(part, FLOATS, shape);
+    const values = await this.float(part, shape);
+    const halves = f32ToF16Array(values);
+    const broken = halves.findIndex((half) => (half & 0x7c00) === 0x7c00);
+    if (broken >= 0) throw this.invalid(part, `holds ${dtype} ${values[broken]} at ${broken}, which is beyond f16`);
     return halves;
   }
 

@@ -4,6 +4,7 @@ import { NibbleError } from '../errors.ts';
 import type { Architecture } from './architecture.ts';
 import { falcon } from './families/falcon.ts';
 import { ConfigFile, type Family } from './families/family.ts';
+import { refuseForeignOptions } from './families/foreign-options.ts';
 import { gemma, gemma2, gemma3, gemma3Vision } from './families/gemma.ts';
 import { llama } from './families/llama.ts';
 import { mistral } from './families/mistral.ts';
@@ -46,7 +47,7 @@ const CommonFields = z.object({
   model_type: z.string().max(100),
   eos_token_id: tokenIds,
   /** Of a model that reads images too. */
-  text_config: z.object({ eos_token_id: tokenIds }).nullish(),
+  text_config: z.looseObject({ eos_token_id: tokenIds }).nullish(),
 });
 
 /** generation_config.json, as far as it is read. Values out of range are errors, not defaults. */
@@ -67,6 +68,7 @@ export function parseModelConfig(json: unknown, generation: unknown, file: strin
       `model_type ${JSON.stringify(modelType)}`,
       `this version runs ${Object.keys(FAMILIES).join(', ')}`,
     );
+  for (const options of [json as object, text ?? {}]) refuseForeignOptions(options, modelType, configFile);
   const generated = parseGeneration(generation, file);
   return {
     ...family(json, configFile),

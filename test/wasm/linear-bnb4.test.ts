@@ -18,7 +18,7 @@ describe.each(VARIANTS)('bnb4 linear, %s', (variant) => {
     const w = dequantizeBnb4(weight);
     const { inFeatures, bias } = weight;
     const quantized = Array.from({ length: x.length / inFeatures }, (_, row) => [
-      ...quantizeRow(x.subarray(row * inFeatures, (row + 1) * inFeatures)),
+      ...quantizeRow(x.subarray(row * inFeatures, (row + 1) * inFeatures), 127),
     ]).flat();
     return {
       float: relativeError(y, linear(x, w, bias, inFeatures)),

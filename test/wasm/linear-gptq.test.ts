@@ -10,10 +10,10 @@ const INT8_TOLERANCE = 1e-2;
 /** The same integers, so only the f32 sum over groups differs from f64. */
 const SUM_TOLERANCE = 1e-5;
 
-function quantized(x: Float32Array, { inFeatures, groupSize, gIdx }: GptqWeight): Float64Array {
+function quantized(x: Float32Array, { inFeatures, groupSize, gIdx, bits }: GptqWeight): Float64Array {
   const groupOf = (k: number) => gIdx?.[k] ?? Math.floor(k / groupSize);
   const rows = Array.from({ length: x.length / inFeatures }, (_, row) =>
-    quantizeRow(x.subarray(row * inFeatures, (row + 1) * inFeatures), groupOf),
+    quantizeRow(x.subarray(row * inFeatures, (row + 1) * inFeatures), bits === 8 ? 1023 : 127, groupOf),
   );
   return Float64Array.from(rows.flatMap((row) => [...row]));
 }

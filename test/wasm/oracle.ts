@@ -122,8 +122,12 @@ export function linear(
   return y;
 }
 
-/** A row as the chunk kernels see it: int8 in chunks of 32 channels of one group, times its f32 scale. */
-export function quantizeRow(x: Float32Array, groupOf: (channel: number) => number = () => 0): Float64Array {
+/** A row as the chunk kernels see it: integers up to ±levels in chunks of 32 channels of one group, times its f32 scale. */
+export function quantizeRow(
+  x: Float32Array,
+  levels: 127 | 1023,
+  groupOf: (channel: number) => number = () => 0,
+): Float64Array {
   const y = new Float64Array(x.length);
   const groups = new Map<number, number[]>();
   for (let k = 0; k < x.length; k++) groups.set(groupOf(k), [...(groups.get(groupOf(k)) ?? []), k]);
@@ -132,8 +136,8 @@ export function quantizeRow(x: Float32Array, groupOf: (channel: number) => numbe
       const chunk = channels.slice(start, start + 32);
       const absmax = chunk.reduce((most, k) => Math.max(most, Math.abs(x[k]!)), 0);
       if (absmax <= 1e-30) continue;
-      const inverse = Math.fround(127 / absmax);
-      const scale = Math.fround(absmax / 127);
+      const inverse = Math.fround(levels / absmax);
+      const scale = Math.fround(absmax / levels);
       for (const k of chunk) y[k] = roundHalfToEven(Math.fround(x[k]! * inverse)) * scale;
     }
   return y;

@@ -15,9 +15,10 @@
 //   x8, xScale, minusSum: quantize_rows
 //   y            [tokens, rows] f32
 // blocks = ceil(rows / 8), octets and chunks are those of all groups; places beyond a group's channels meet an x8 of 0.
-// Accumulation: integers inside a chunk (at most 32 places, exact: |sum| <= 32 * 127 * 2^14), then f32 multiply and add, chunks in order,
+// Accumulation: integers inside a chunk (at most 32 places, exact: |sum| <= 32 * 127 * 2^14,
+// and 32 * 1,023 * 2^8 for 8 bits), then f32 multiply and add, chunks in order,
 // then the bias. The order is the same in both tiles, so a row's bits do not depend on how many rows come with it.
-// 8 bits take wide activations in both builds, see dot.ts.
+// 8 bits take wide activations in both builds, see dot.ts, and so more levels of them.
 // Layout and unsigned values with a zero-point correction: as llama.cpp's repacked Q4_0_8x8 (ggml-cpu/repack.cpp), cut to 128-bit lanes.
 // Reference: test/wasm/oracle.ts, and core/formats for the dequantised weights.
 

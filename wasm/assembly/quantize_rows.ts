@@ -1,8 +1,9 @@
-// quantize_rows: activations to int8 in chunks, symmetric: scale = absmax / 127, q = round half to even of x * (127 / absmax).
+// quantize_rows: activations to integers in chunks, symmetric: scale = absmax / levels, q = round half to even of x * (levels / absmax).
 //   x            [tokens, cols] f32
 //   channels     [octets * 8] i32, the channel in each place, cols for none; 0: place k holds channel k, and cols = octets * 8
 //   groupOctets  [groups] i32, octets (8 places) of each weight group
 //   q            [tokens, octets * 8] i8, or i16 where wide, as dot.ts takes them
+//   levels       127, or where wide up to 1,023, the most whose sum over a chunk fits 16 bits (chunk_format.ts, correction)
 //   scale        [tokens, chunks] f32
 //   minusSum     [tokens, chunks] i32, minus the sum of the chunk's q: what a zero point of 1 contributes
 //   gathered     [octets * 8] f32, scratch, with `channels` only
@@ -13,7 +14,7 @@
 import { octetBytes } from './dot';
 import { maxLane } from './lanes';
 
-export function quantize_rows(x: usize, channels: usize, groupOctets: usize, q: usize, scale: usize, minusSum: usize, gathered: usize, tokens: i32, cols: i32, octets: i32, groups: i32, wide: bool): void {
+export function quantize_rows(x: usize, channels: usize, groupOctets: usize, q: usize, scale: usize, minusSum: usize, gathered: usize, tokens: i32, cols: i32, octets: i32, groups: i32, levels: f32, wide: bool): void {
   for (let token = 0; token < tokens; token++, x += <usize>cols << 2) {
     let from = x;
     if (channels != 0) {
@@ -23,7 +24,7 @@ export function quantize_rows(x: usize, channels: usize, groupOctets: usize, q: 
     for (let group = 0; group < groups; group++) {
       for (let left = load<i32>(groupOctets + (<usize>group << 2)); left > 0; left -= 4, scale += 4, minusSum += 4) {
         const count = <usize>min(left, 4);
-        quantizeChunk(wide, from, q, scale, minusSum, count << 5);
+        quantizeChunk(wide, levels, from, q, scale, minusSum, count << 5);
         from += count << 5;
         q += count * octetBytes(wide);
       }
@@ -56,17 +57,17 @@ function gather(x: usize, channels: usize, y: usize, cols: i32, places: i32): vo
   return -(i32x4.extract_lane(sum, 0) + i32x4.extract_lane(sum, 1));
 }
 
-function quantizeChunk(wide: bool, x: usize, q: usize, scale: usize, minusSum: usize, bytes: usize): void {
+function quantizeChunk(wide: bool, levels: f32, x: usize, q: usize, scale: usize, minusSum: usize, bytes: usize): void {
   let largest = f32x4.splat(0);
   for (let k: usize = 0; k < bytes; k += 16) largest = f32x4.max(largest, f32x4.abs(v128.load(x + k)));
   const absmax = maxLane(largest);
-  const inverse = f32x4.splat(absmax > 1e-30 ? <f32>127 / absmax : 0);
+  const inverse = f32x4.splat(absmax > 1e-30 ? levels / absmax : 0);
   let sum = i32x4.splat(0);
   for (const end = x + bytes; x < end; x += 32, q += octetBytes(wide)) {
     const a = rounded4(v128.load(x), inverse), b = rounded4(v128.load(x, 16), inverse);
     sum = i32x4.add(sum, i32x4.add(a, b));
     storeOctet(wide, q, a, b);
   }
-  store<f32>(scale, absmax / <f32>127);
+  store<f32>(scale, absmax / levels);
   store<i32>(minusSum, minusLanes(sum));
 }

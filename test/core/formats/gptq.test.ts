@@ -168,7 +168,13 @@ describe('reading', () => {
   test('rounds scales in f32 to f16 and refuses those beyond it', async () => {
     const scales = (value: number) => linear({ scales: { dtype: 'F32', bytes: new Float32Array(32).fill(value) } });
     expect((await readLinear(scales(0.1))).scales[0]).toBe(0x2e66);
-    await expect(readLinear(scales(1e6))).rejects.toThrow(/"l.scales": has F32 values beyond f16/);
+    await expect(readLinear(scales(1e6))).rejects.toThrow(/"l.scales": holds F32 1000000 at 0, which is beyond f16/);
+  });
+
+  test('refuses scales that are no finite number', async () => {
+    const scales = (half: number) => linear({ scales: { bytes: new Uint16Array(32).fill(0x3c00).fill(half, 5, 6) } });
+    await expect(readLinear(scales(0x7c00))).rejects.toThrow(/"l.scales": holds F16 Infinity at 5/);
+    await expect(readLinear(scales(0xfe01))).rejects.toThrow(/"l.scales": holds F16 NaN at 5/);
   });
 
   test('repairs 3-bit symmetric zeros that a wrong conversion left', async () => {
