@@ -1,6 +1,7 @@
 /** Edge service: the Service behind the HTTP surfaces, made of the account, catalog and queue objects. */
 import type { Job, ModelCard } from '../core/protocol.ts';
 import { boundOf } from './admission.ts';
+import { modelOf } from './api/request.ts';
 import type {
   AccountState,
   Caller,
@@ -38,7 +39,7 @@ export class EdgeService implements Service {
   }
 
   async submit(caller: Caller, request: JobRequest, signal: AbortSignal): Promise<Metered<Submission>> {
-    const entry = await this.#cards.get(request.model === null || isUrl(request.model) ? null : request.model);
+    const entry = await this.#cards.get(modelOf(request.model));
     if (entry === null) {
       // A key that is no good any more must not learn which models there are.
       const authorized = await this.#authorize(caller, 'client');
@@ -92,9 +93,4 @@ export class EdgeService implements Service {
   async #authorize(caller: Caller, scope: Scope | null): Promise<Outcome<{ models: string[] | null }>> {
     return this.#account(caller).authorize(caller.keyId, caller.secretHash, scope);
   }
-}
-
-/** Clients that post to an endpoint's URL give that URL as the model. */
-function isUrl(model: string): boolean {
-  return /^https?:\/\//i.test(model);
 }

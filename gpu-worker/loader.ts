@@ -4,6 +4,7 @@ import { failureOf, NibbleError } from '../core/errors.ts';
 import { openCheckpoint } from '../core/formats/checkpoint-index.ts';
 import { readJson, readText } from '../core/formats/file-set.ts';
 import { quantizationLabel, readQuantization } from '../core/formats/quantization.ts';
+import { MAX_CONFIG_BYTES } from '../core/formats/quantization-config.ts';
 import { countParameters } from '../core/formats/quantized-modules.ts';
 import type { Backend } from '../core/model/backend.ts';
 import { loadModelWeights } from '../core/model/checkpoint.ts';
@@ -18,8 +19,7 @@ import type { Options } from './command-line.ts';
 import { progressBar } from './progress.ts';
 import { openLocalModel } from './store/local.ts';
 
-/** A few thousand times any config seen; a tokenizer of 256k tokens with merges has 33 MB. */
-const MAX_CONFIG_BYTES = 4_000_000;
+/** A tokenizer of 256k tokens with merges has 33 MB. */
 const MAX_TOKENIZER_BYTES = 100_000_000;
 
 export interface LoadedModel {
@@ -53,7 +53,8 @@ export async function loadModel(options: Options, text: 'needed' | 'optional' = 
     const configJson = await readJson(files, 'config.json', MAX_CONFIG_BYTES, 'required');
     const generation = await readJson(files, 'generation_config.json', MAX_CONFIG_BYTES);
     const config = parseModelConfig(configJson, generation, `${path}/config.json`);
-    const quantization = await readQuantization(files, options.text('quantize'));
+    const checkpoint = await openCheckpoint(files);
+    const quantization = await readQuantization(files, options.text('quantize'), checkpoint);
 
     const presence = text === 'needed' ? 'required' : 'optional';
     const tokenizerJson = (await readJson(files, 'tokenizer.json', MAX_TOKENIZER_BYTES, presence)) ?? NO_TOKENIZER;
@@ -61,7 +62,6 @@ export async function loadModel(options: Options, text: 'needed' | 'optional' = 
     const tokenizer = new Tokenizer(tokenizerJson, tokenizerConfig);
     const template = chatTemplateOf(tokenizerConfig, await readText(files, 'chat_template.jinja', MAX_CONFIG_BYTES));
 
-    const checkpoint = await openCheckpoint(files);
     const backend = await openBackend(options.text('backend') ?? 'auto');
     const weights = await loadModelWeights(checkpoint, {
       config,

@@ -8,7 +8,7 @@ import { ensureWasmBuilt } from './build-wasm.ts';
 
 const ROOT = join(import.meta.dirname, '..');
 
-await ensureWasmBuilt();
+ensureWasmBuilt();
 const folder = mkdtempSync(join(tmpdir(), 'nibble-test-'));
 const outputFile = join(folder, 'results.json');
 const vitest = join(ROOT, 'node_modules', 'vitest', 'vitest.mjs');

@@ -37,22 +37,7 @@ export interface Kernels extends GptqKernels, ActivationKernels {
     levels: number,
     wide: boolean,
   ): void;
-  linear_bnb4_chunks(
-    q: number,
-    tables: number,
-    scale: number,
-    bias: number,
-    groupOctets: number,
-    x: number,
-    xScale: number,
-    minusSum: number,
-    y: number,
-    tokens: number,
-    rows: number,
-    groups: number,
-    octets: number,
-    chunks: number,
-  ): void;
+  linear_bnb4_chunks(q: number, tables: number, scale: number, ...product: ChunkedProduct): void;
   linear_bnb4_blocks(
     codes: number,
     table: number,
@@ -163,9 +148,8 @@ type DenseKernel = (
   rows: number,
   stride: number,
 ) => void;
-type SymmetricKernel = (
-  q: number,
-  scale: number,
+/** What every kernel over chunks takes after its weights' own addresses. */
+export type ChunkedProduct = [
   bias: number,
   groupOctets: number,
   x: number,
@@ -177,23 +161,9 @@ type SymmetricKernel = (
   groups: number,
   octets: number,
   chunks: number,
-) => void;
-type AsymmetricKernel = (
-  q: number,
-  zero: number,
-  scale: number,
-  bias: number,
-  groupOctets: number,
-  x: number,
-  xScale: number,
-  minusSum: number,
-  y: number,
-  tokens: number,
-  rows: number,
-  groups: number,
-  octets: number,
-  chunks: number,
-) => void;
+];
+type SymmetricKernel = (q: number, scale: number, ...product: ChunkedProduct) => void;
+type AsymmetricKernel = (q: number, zero: number, scale: number, ...product: ChunkedProduct) => void;
 
 /** Instantiates without compiling, as an edge isolate requires. Throws `internal` when the module is not a kernel set. */
 export function instantiateKernels(module: WebAssembly.Module, memory: WebAssembly.Memory): Kernels {

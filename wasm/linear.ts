@@ -1,5 +1,5 @@
 /** Linear: one matrix product on the kernels, its scratch taken and given back. */
-import type { Kernels, KernelVariant } from './kernels.ts';
+import type { ChunkedProduct, Kernels, KernelVariant } from './kernels.ts';
 import type { KernelMemory } from './memory.ts';
 import type { Bnb4Linear } from './weights/bnb4.ts';
 import type { PlacedPlan } from './weights/chunk-plan.ts';
@@ -49,31 +49,10 @@ function dense({ kernels, memory }: KernelSet, weight: DenseLinear, x: number, y
 
 function gptq(set: KernelSet, weight: GptqLinear, x: number, y: number, tokens: number): void {
   const { inFeatures, outFeatures, plan, bits, q, scales, zeros, bias } = weight;
-  const { x8, xScale, minusSum } = quantizeChunks(
-    set,
-    plan,
-    bits === 8 ? { width: 'wide', levels: WIDE_LEVELS } : narrowest(set),
-    x,
-    tokens,
-    inFeatures,
-  );
-  const { groupOctets, groups, octets, chunks } = plan;
-  const rest = [
-    scales,
-    bias,
-    groupOctets,
-    x8,
-    xScale,
-    minusSum,
-    y,
-    tokens,
-    outFeatures,
-    groups,
-    octets,
-    chunks,
-  ] as const;
-  if (zeros.kind === 'symmetric') set.kernels[`linear_gptq${bits}_sym`](q, ...rest);
-  else set.kernels[`linear_gptq${bits}_asym`](q, zeros.address, ...rest);
+  const grid: ActivationGrid = bits === 8 ? { width: 'wide', levels: WIDE_LEVELS } : narrowest(set);
+  const product = chunked(set, plan, grid, { x, y, tokens, inFeatures, outFeatures, bias });
+  if (zeros.kind === 'symmetric') set.kernels[`linear_gptq${bits}_sym`](q, scales, ...product);
+  else set.kernels[`linear_gptq${bits}_asym`](q, zeros.address, scales, ...product);
 }
 
 function bnb4(set: KernelSet, weight: Bnb4Linear, x: number, y: number, tokens: number): void {
@@ -84,24 +63,8 @@ function bnb4(set: KernelSet, weight: Bnb4Linear, x: number, y: number, tokens: 
     return;
   }
   const { plan, q, tables, scales } = layout;
-  const { x8, xScale, minusSum } = quantizeChunks(set, plan, narrowest(set), x, tokens, inFeatures);
-  const { groupOctets, groups, octets, chunks } = plan;
-  set.kernels.linear_bnb4_chunks(
-    q,
-    tables,
-    scales,
-    bias,
-    groupOctets,
-    x8,
-    xScale,
-    minusSum,
-    y,
-    tokens,
-    outFeatures,
-    groups,
-    octets,
-    chunks,
-  );
+  const product = chunked(set, plan, narrowest(set), { x, y, tokens, inFeatures, outFeatures, bias });
+  set.kernels.linear_bnb4_chunks(q, tables, scales, ...product);
 }
 
 /** How activations are rounded: octets as assembly/dot.ts takes them, narrow i8 or wide i16, and integers up to ±levels in them. */
@@ -118,15 +81,14 @@ function narrowest({ variant }: KernelSet): ActivationGrid {
   return { width: variant === 'relaxed' ? 'narrow' : 'wide', levels: 127 };
 }
 
-function quantizeChunks(
+/** Quantizes the activations by the plan, and gives what every chunked kernel takes after its weights: see ChunkedProduct. */
+function chunked(
   { kernels, memory }: KernelSet,
-  plan: PlacedPlan,
+  { groups, octets, chunks, groupOctets, channels }: PlacedPlan,
   { width, levels }: ActivationGrid,
-  x: number,
-  tokens: number,
-  cols: number,
-) {
-  const { groups, octets, chunks, groupOctets, channels } = plan;
+  product: { x: number; y: number; tokens: number; inFeatures: number; outFeatures: number; bias: number },
+): ChunkedProduct {
+  const { x, y, tokens, inFeatures, outFeatures, bias } = product;
   const isWide = width === 'wide';
   const x8 = memory.step(tokens * octets * (isWide ? 16 : 8));
   const xScale = memory.step(tokens * chunks * 4);
@@ -141,13 +103,13 @@ function quantizeChunks(
     minusSum,
     gathered,
     tokens,
-    cols,
+    inFeatures,
     octets,
     groups,
     levels,
     isWide,
   );
-  return { x8, xScale, minusSum };
+  return [bias, groupOctets, x8, xScale, minusSum, y, tokens, outFeatures, groups, octets, chunks];
 }
 
 function int8({ kernels, memory }: KernelSet, weight: Int8Linear, x: number, y: number, tokens: number): void {

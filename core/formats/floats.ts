@@ -5,7 +5,12 @@ export type FloatDtype = 'f32' | 'f16' | 'bf16';
 
 /** A copy; exact, because every f16 and bf16 is an f32. `bytes` may start anywhere in its buffer. */
 export function floatsOf(bytes: Uint8Array, dtype: FloatDtype): Float32Array {
-  const { buffer } = bytes.slice(); // typed arrays need an aligned start
+  // Typed arrays need an aligned start.
+  return floatsIn(bytes.slice().buffer, dtype);
+}
+
+/** The same of a whole buffer, which f32 shares instead of copying. */
+export function floatsIn(buffer: ArrayBuffer, dtype: FloatDtype): Float32Array {
   switch (dtype) {
     case 'f32':
       return new Float32Array(buffer);

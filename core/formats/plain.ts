@@ -1,7 +1,7 @@
 /** Plain: a linear's unquantized weight and bias from a checkpoint. */
 import type { DenseWeight } from '../model/backend.ts';
 import type { CheckpointFiles } from './checkpoint-index.ts';
-import { TensorReader } from './tensor-reader.ts';
+import { floatDtypeOf, TensorReader } from './tensor-reader.ts';
 
 export interface LinearShape {
   outFeatures: number;
@@ -19,7 +19,7 @@ export async function readPlainWeight(
   const { outFeatures, inFeatures } = shape;
   const tensors = new TensorReader(checkpoint, prefix, 'config.json asks');
   const entry = tensors.shaped('weight', ['F32', 'F16', 'BF16'], [outFeatures, inFeatures]);
-  const dtype = entry.dtype === 'F32' ? 'f32' : entry.dtype === 'F16' ? 'f16' : 'bf16';
+  const dtype = floatDtypeOf(entry);
   const bytes = await checkpoint.read(entry.name);
   return { kind: 'dense', outFeatures, inFeatures, dtype, bytes, bias: await readBias(checkpoint, prefix, shape) };
 }

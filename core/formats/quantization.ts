@@ -30,9 +30,14 @@ const FLAG_METHODS: Readonly<Record<string, BitsandbytesMethod>> = {
 /**
  * What to load: the checkpoint's own quantization, in text-generation-inference's order (the scalar tensors of its old `quantize`, then
  * the config files), checked against --quantize (null: none given). Throws `model_unsupported` where the two cannot both be.
+ * `opened` is the checkpoint of `files` where the caller has it open; else it is opened when it is needed.
  */
-export async function readQuantization(files: FileSet, flag: string | null): Promise<Quantization> {
-  const own = await ownQuantization(files, flag);
+export async function readQuantization(
+  files: FileSet,
+  flag: string | null,
+  opened: CheckpointFiles | null = null,
+): Promise<Quantization> {
+  const own = await ownQuantization(files, flag, opened);
   const refused = (reason: string) =>
     new NibbleError({ code: 'model_unsupported', file: files.name, option: `--quantize ${flag}`, reason });
   const method = flag === null ? undefined : FLAG_METHODS[flag];
@@ -55,11 +60,15 @@ export async function readQuantization(files: FileSet, flag: string | null): Pro
 }
 
 /** The checkpoint's own. `flag` gptq makes GPTQ of packed weights without any config, with what their header says or TGI's defaults. */
-async function ownQuantization(files: FileSet, flag: string | null): Promise<Quantization> {
+async function ownQuantization(
+  files: FileSet,
+  flag: string | null,
+  opened: CheckpointFiles | null,
+): Promise<Quantization> {
   const config = await readQuantizationConfig(files);
   if (config?.kind === 'bitsandbytes-checkpoint') return config;
   if (config === null && flag !== null && flag !== 'gptq') return { kind: 'none' };
-  const checkpoint = await openCheckpoint(files);
+  const checkpoint = opened ?? (await openCheckpoint(files));
   const scalars = await readGptqScalars(checkpoint, config?.config ?? null);
   if (scalars !== null) return { kind: 'gptq', config: scalars };
   if (config !== null) return config;

@@ -1,10 +1,16 @@
 /** TensorReader: the tensors of one module of a checkpoint, each read only after its dtype and shape are right. */
 import { NibbleError } from '../errors.ts';
 import type { CheckpointFiles } from './checkpoint-index.ts';
-import { bf16ToF32Array, f16ToF32Array, f32ToF16Array } from './half.ts';
+import { type FloatDtype, floatsIn } from './floats.ts';
+import { f16ToF32, f32ToF16Array } from './half.ts';
 import type { Dtype, TensorEntry } from './safetensors-header.ts';
 
 const FLOATS: readonly Dtype[] = ['F16', 'BF16', 'F32'];
+
+/** Of an entry whose dtype is one of FLOATS. */
+export function floatDtypeOf({ dtype }: TensorEntry): FloatDtype {
+  return dtype === 'F32' ? 'f32' : dtype === 'F16' ? 'f16' : 'bf16';
+}
 
 /** A module's tensor: `prefix.part`; in a file that holds a single module, whose prefix is empty, the bare part. */
 export function tensorName(prefix: string, part: string): string {
@@ -69,19 +75,19 @@ export class TensorReader {
 
   /** Finite f16 bit patterns. Scales in f32 or bf16 are rounded, as text-generation-inference rounds them to the model's dtype. */
   async half(part: string, shape: readonly number[]): Promise<Uint16Array> {
-    const { dtype } = this.shaped(part, FLOATS, shape);
-    const values = await this.float(part, shape);
-    const halves = f32ToF16Array(values);
+    const entry = this.shaped(part, FLOATS, shape);
+    const buffer = await this.buffer(entry);
+    const values = entry.dtype === 'F16' ? null : floatsIn(buffer, floatDtypeOf(entry));
+    const halves = values === null ? new Uint16Array(buffer) : f32ToF16Array(values);
     const broken = halves.findIndex((half) => (half & 0x7c00) === 0x7c00);
-    if (broken >= 0) throw this.invalid(part, `holds ${dtype} ${values[broken]} at ${broken}, which is beyond f16`);
-    return halves;
+    if (broken < 0) return halves;
+    const value = values === null ? f16ToF32(halves[broken]!) : values[broken]!;
+    throw this.invalid(part, `holds ${entry.dtype} ${value} at ${broken}, which is beyond f16`);
   }
 
   async float(part: string, shape: readonly number[]): Promise<Float32Array> {
     const entry = this.shaped(part, FLOATS, shape);
-    const buffer = await this.buffer(entry);
-    if (entry.dtype === 'F32') return new Float32Array(buffer);
-    return (entry.dtype === 'F16' ? f16ToF32Array : bf16ToF32Array)(new Uint16Array(buffer));
+    return floatsIn(await this.buffer(entry), floatDtypeOf(entry));
   }
 
   /** The tensor's bytes in a buffer of their own, aligned for any element; a source's views may start anywhere. */

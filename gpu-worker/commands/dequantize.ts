@@ -102,7 +102,7 @@ async function readQuantizations(
   if (!modules.some(({ kind }) => kind === 'gptq')) return () => bitsandbytes;
   const gptq: Quantization =
     files.lone === undefined
-      ? await readQuantization(files, 'gptq')
+      ? await readQuantization(files, 'gptq', checkpoint)
       : { kind: 'gptq', config: gptqConfigOfMetadata(checkpoint.metadata, files.name, given) };
   return ({ kind }) => (kind === 'gptq' ? gptq : bitsandbytes);
 }

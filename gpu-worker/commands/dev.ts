@@ -44,7 +44,7 @@ async function run(options: Options): Promise<void> {
   const model =
     options.text('served-model-name') ?? (options.has('model-id') ? resolve(modelId).split('/').pop()! : DEMO_NAME);
   const asked = stopSignal();
-  await ensureWasmBuilt();
+  ensureWasmBuilt();
 
   let edge: LocalEdge | null = null;
   let worker: ChildProcess | null = null;

@@ -87,7 +87,7 @@ async function describeQuantization(
   if (files.lone !== undefined && modules.length === 0) return null;
   const quantization =
     files.lone === undefined
-      ? await readQuantization(files, null)
+      ? await readQuantization(files, null, checkpoint)
       : ({ kind: 'gptq', config: gptqConfigOfMetadata(checkpoint.metadata, files.name) } as const);
   if (quantization.kind !== 'gptq') return null;
   const { bits, groupSize, actOrder, symmetric, zeroOffset } = quantization.config;
