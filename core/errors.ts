@@ -40,6 +40,10 @@ export type Failure =
   | { code: 'file_missing'; file: string; reason: string }
   /** A model or option that this build cannot run, named. */
   | { code: 'model_unsupported'; file: string; option: string; reason: string }
+  /** A GPU refused memory for `what`. */
+  | { code: 'out_of_memory'; what: string; bytes: number }
+  /** The GPU went away; `reason` is the driver's and goes to logs. */
+  | { code: 'device_lost'; reason: string }
   | { code: 'usage'; reason: string };
 
 /** A failure as something to throw: at start for configuration, anywhere for impossible states. Cross sockets as `failure`, never as a class. */
@@ -73,6 +77,10 @@ export function describe(failure: Failure): string {
       return `${failure.file}: ${failure.reason}`;
     case 'model_unsupported':
       return `${failure.file}: ${failure.option}: ${failure.reason}`;
+    case 'out_of_memory':
+      return `the GPU has no room for ${failure.what} (${failure.bytes} bytes)`;
+    case 'device_lost':
+      return `the GPU was lost: ${failure.reason}`;
     default:
       return toHttp(failure).message;
   }
@@ -174,6 +182,8 @@ export function toHttp(failure: Failure): HttpFailure {
       return answer(500, 'server_error', 'The model failed on this request.');
     case 'not_configured':
       return answer(503, 'server_error', 'The service is not configured.');
+    case 'out_of_memory':
+    case 'device_lost':
     case 'file_missing':
     case 'file_invalid':
     case 'model_unsupported':

@@ -1,16 +1,19 @@
 /** WasmBackend: the Backend over the kernel set, in one linear memory, on one thread. No Node, no Workers. */
-import type {
-  Activation,
-  ActivationFunction,
-  AttentionOptions,
-  Backend,
-  Batch,
-  KvShape,
-  Linear,
-  LinearWeight,
-  Rope,
-  Vector,
+import {
+  type Activation,
+  type ActivationFunction,
+  type AttentionOptions,
+  type Backend,
+  type Batch,
+  type KvShape,
+  kvUnsupported,
+  type Linear,
+  type LinearWeight,
+  type Rope,
+  type TopLogits,
+  type Vector,
 } from '../core/model/backend.ts';
+import { topLogits } from '../core/model/top-logits.ts';
 import { instantiateKernels, type Kernels, type KernelVariant } from './kernels.ts';
 import { KeyValues } from './key-values.ts';
 import { runLinear } from './linear.ts';
@@ -19,6 +22,9 @@ import * as rowOps from './row-ops.ts';
 import { expectLength, impossible, type WasmRope, type WasmVector } from './tensors.ts';
 import { loadWeight } from './weights.ts';
 import { Workspace } from './workspace.ts';
+
+/** The most that key/value pages take unasked: a CPU's memory has other users. */
+const MAX_KV_BYTES = 1 << 30;
 
 /**
  * `module` is one of the two builds, `variant` says which. Instantiates, never compiles.
@@ -35,6 +41,8 @@ export function createWasmBackend(
 
 export class WasmBackend implements Backend {
   readonly name = 'wasm';
+  readonly defaultKvDtype = 'f32';
+  readonly batchInvariant = true;
   readonly variant: KernelVariant;
   readonly #space: Workspace;
   #kv: KeyValues | null = null;
@@ -61,7 +69,12 @@ export class WasmBackend implements Backend {
     return vector;
   }
 
+  async kvBudgetBytes(): Promise<number> {
+    return Math.min(MAX_KV_BYTES, this.#space.memory.freeBytes);
+  }
+
   allocateKv(shape: KvShape): void {
+    if (shape.dtype !== 'f32') throw kvUnsupported(this.name, shape.dtype);
     if (this.#kv !== null) throw impossible('allocateKv: called twice');
     // A batch is checked against the pages when it begins.
     if (this.#space.step > 0) throw impossible('allocateKv: called after begin');
@@ -115,6 +128,14 @@ export class WasmBackend implements Backend {
     return y;
   }
 
+  linears(x: Activation, weights: readonly Linear[]): Activation[] {
+    return weights.map((weight) => this.linear(x, weight));
+  }
+
+  gatedLinear(f: ActivationFunction, x: Activation, gate: Linear, up: Linear): Activation {
+    return this.gated(f, this.linear(x, gate), this.linear(x, up));
+  }
+
   ropeKv(layer: number, q: Activation, k: Activation, v: Activation, rope: Rope | null): void {
     this.#keyValues(layer).ropeKv(layer, q, k, v, rope);
   }
@@ -143,13 +164,29 @@ export class WasmBackend implements Backend {
     return rowOps.gatherRows(this.#space, x, rows);
   }
 
+  softcap(x: Activation, softcap: number): void {
+    const values = this.#values(x);
+    values.forEach((value, i) => {
+      values[i] = softcap * Math.tanh(value / softcap);
+    });
+  }
+
   async read(x: Activation): Promise<Float32Array> {
-    return this.#space.memory.f32(this.#space.addressOf(x), x.rows * x.cols).slice();
+    return this.#values(x).slice();
+  }
+
+  async top(logits: Activation, count: number, temperatures: Float32Array): Promise<TopLogits> {
+    return topLogits(this.#values(logits), logits.rows, logits.cols, count, temperatures);
   }
 
   async dispose(): Promise<void> {
     this.#space.dispose();
     this.#kv = null;
+  }
+
+  /** [rows, cols], seen in place until memory grows. */
+  #values(x: Activation): Float32Array {
+    return this.#space.memory.f32(this.#space.addressOf(x), x.rows * x.cols);
   }
 
   #keyValues(layer: number): KeyValues {

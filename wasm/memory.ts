@@ -24,6 +24,11 @@ export class KernelMemory {
     this.memory = new WebAssembly.Memory({ initial: 1, maximum: this.#maxPages });
   }
 
+  /** Bytes that could still be taken. */
+  get freeBytes(): number {
+    return this.#maxPages * PAGE_BYTES - this.#top;
+  }
+
   /** A block of zeros that stays until the end. A block taken in mid-step lies above that step's, which stay valid. */
   permanent(bytes: number, label: string): number {
     const touched = this.#touched;

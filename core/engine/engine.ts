@@ -1,5 +1,6 @@
 /** Engine: jobs in, frames out. One `step()` runs one batch of prefill chunks and decodes and samples a token for each that is ready. */
 import { type Failure, failureOf, NibbleError } from '../errors.ts';
+import type { KvDtype } from '../model/backend.ts';
 import type { Graph } from '../model/graph.ts';
 import type { FinishReason, Job, TokenOut } from '../protocol.ts';
 import type { ChatTemplate } from '../text/chat-template.ts';
@@ -8,7 +9,8 @@ import type { Tokenizer } from '../text/tokenizer.ts';
 import { makeBatch } from './batch.ts';
 import { KvPages } from './kv-pages.ts';
 import { PromptEncoder } from './prompt.ts';
-import { resolveSampling, sample } from './sampler.ts';
+import { type RowRequest, RowSampler } from './row-sampler.ts';
+import { resolveSampling, type Sampled } from './sampler.ts';
 import { Scheduler, type SchedulerLimits } from './scheduler.ts';
 import { finishReason, newTokensOf, type Sequence } from './sequence.ts';
 
@@ -18,6 +20,8 @@ export const PAGE_TOKENS = 16;
 export interface EngineOptions extends SchedulerLimits {
   /** Tokens of all sequences together that the cache holds; rounded up to pages. */
   maxCachedTokens: number;
+  /** null or absent: what the backend likes best. */
+  kvDtype?: KvDtype | null;
 }
 
 /** What a step did for one job. `from`: place of the token among the answer's. */
@@ -31,7 +35,8 @@ export interface Accepted {
 }
 
 export class Engine {
-  readonly #graph: Graph;
+  #graph: Graph;
+  readonly #kvDtype: KvDtype | null;
   readonly #tokenizer: Tokenizer;
   readonly #prompts: PromptEncoder;
   /** What prompt and answer together may have. */
@@ -42,7 +47,7 @@ export class Engine {
   readonly #sequences = new Map<string, Sequence>();
 
   constructor(graph: Graph, tokenizer: Tokenizer, template: ChatTemplate | null, options: EngineOptions) {
-    const { config, backend } = graph;
+    const { config } = graph;
     this.#graph = graph;
     this.#tokenizer = tokenizer;
     this.#eosTokenIds = new Set(config.eosTokenIds);
@@ -50,8 +55,8 @@ export class Engine {
     this.#scheduler = new Scheduler(this.#pages, options);
     this.#contextTokens = Math.min(config.contextTokens, this.#pages.pages * PAGE_TOKENS);
     this.#prompts = new PromptEncoder(tokenizer, template, this.#contextTokens);
-    const { layers, kvHeads, headDim } = config;
-    backend.allocateKv({ layers, kvHeads, headDim, pages: this.#pages.pages, pageTokens: PAGE_TOKENS });
+    this.#kvDtype = options.kvDtype ?? null;
+    this.#allocateKv();
   }
 
   /** Jobs that wait or run. */
@@ -79,24 +84,41 @@ export class Engine {
     this.#scheduler.remove(sequence);
   }
 
-  /** Runs one batch. With no job it returns at once. A failing backend rejects; a failing row fails its own job only. */
+  /** Runs one batch. With no job it returns at once. A failing backend rejects, and nothing is lost: the next step runs the same tokens; a failing row fails its own job only. */
   async step(): Promise<EngineEvent[]> {
     const chunks = this.#scheduler.next();
     if (chunks.length === 0) return [];
-    const batch = makeBatch(chunks, PAGE_TOKENS, 'ends');
-    const logits = await this.#graph.forward(batch);
+    const logits = this.#graph.enqueue(makeBatch(chunks, PAGE_TOKENS, 'ends'));
+    const ready = chunks
+      .filter(({ sequence, count }) => sequence.numCachedTokens + count === sequence.ids.length)
+      .map(({ sequence }) => sequence);
+    const rows = logits === null ? null : await RowSampler.over(this.#graph.backend, logits, ready.map(requestOf));
+    const sampled = rows === null ? [] : await Promise.all(ready.map((_, row) => settled(rows.sample(row))));
+    for (const { sequence, count } of chunks) if (this.#runs(sequence)) sequence.numCachedTokens += count;
     const events: EngineEvent[] = [];
-    let row = 0;
-    for (const { sequence, count } of chunks) {
-      sequence.numCachedTokens += count;
-      if (sequence.numCachedTokens < sequence.ids.length) continue; // more of the prompt to come
-      const { vocabSize } = this.#graph.config;
-      const rowLogits = logits.subarray(row * vocabSize, (row + 1) * vocabSize);
-      row++;
-      if (this.#sequences.get(sequence.job.id) !== sequence) continue; // cancelled while the batch ran
-      this.#extend(sequence, rowLogits, events);
-    }
+    ready.forEach((sequence, row) => {
+      if (this.#runs(sequence)) this.#extend(sequence, sampled[row]!, events);
+    });
     return events;
+  }
+
+  /** Goes on with the same model on a backend opened anew: what the old one had cached is computed again. */
+  restart(graph: Graph): void {
+    this.#graph = graph;
+    this.#scheduler.preemptAll();
+    this.#allocateKv();
+  }
+
+  #allocateKv(): void {
+    const { config, backend } = this.#graph;
+    const { layers, kvHeads, headDim } = config;
+    const dtype = this.#kvDtype ?? backend.defaultKvDtype;
+    backend.allocateKv({ layers, kvHeads, headDim, pages: this.#pages.pages, pageTokens: PAGE_TOKENS, dtype });
+  }
+
+  /** False once it was cancelled, also while a batch ran. */
+  #runs(sequence: Sequence): boolean {
+    return this.#sequences.get(sequence.job.id) === sequence;
   }
 
   #accept(job: Job, emittedIds: readonly number[]): Accepted {
@@ -148,11 +170,12 @@ export class Engine {
     return { promptIds };
   }
 
-  #extend(sequence: Sequence, logits: Float32Array, events: EngineEvent[]): void {
+  #extend(sequence: Sequence, sampled: Sampled | NibbleError, events: EngineEvent[]): void {
     const { job, ids, detokenizer } = sequence;
     const from = newTokensOf(sequence);
     try {
-      const { id, logprob, top } = sample(logits, sequence.sampling, ids.length, job.topLogprobs);
+      if (sampled instanceof NibbleError) throw sampled;
+      const { id, logprob, top } = sampled;
       ids.push(id);
       const special = this.#tokenizer.isSpecial(id);
       const ends = job.eos === 'stop' && this.#eosTokenIds.has(id);
@@ -166,6 +189,21 @@ export class Engine {
       events.push({ kind: 'failed', jobId: job.id, failure: failureOf(error) });
     }
     this.cancel(job.id);
+  }
+}
+
+/** The draw of a sequence's next token. */
+function requestOf({ sampling, job, ids }: Sequence): RowRequest {
+  return { sampling, topLogprobs: job.topLogprobs, position: ids.length };
+}
+
+/** A row's failure as a value; anything else goes on up. */
+async function settled(sampled: Promise<Sampled>): Promise<Sampled | NibbleError> {
+  try {
+    return await sampled;
+  } catch (error) {
+    if (error instanceof NibbleError && error.failure.code === 'generation_failed') return error;
+    throw error;
   }
 }
 

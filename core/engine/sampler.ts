@@ -1,6 +1,8 @@
 /** Sampler: from one row of logits to a token and its log probability. */
 import { NibbleError } from '../errors.ts';
+import { MAX_CANDIDATES } from '../model/backend.ts';
 import type { SamplingDefaults } from '../model/config.ts';
+import { likeliest, logTotal } from '../model/top-logits.ts';
 import type { Sampling as JobSampling } from '../protocol.ts';
 import { uniform } from './random.ts';
 
@@ -22,86 +24,96 @@ export interface Sampled {
   top: { id: number; logprob: number }[];
 }
 
-/** logits [vocab] f32; position: the place of the new token in its sequence, which keys the draw. Ties go to the lowest id. */
-export function sample(logits: Float32Array, sampling: Sampling, position: number, topLogprobs: number): Sampled {
-  const highest = highestOf(logits);
-  let total = 0;
-  for (let id = 0; id < logits.length; id++) total += Math.exp(logits[id]! - highest);
-  const logTotal = highest + Math.log(total);
-  const id = sampling.temperature === 0 ? logits.indexOf(highest) : draw(logits, highest, sampling, position);
-  const top =
-    topLogprobs === 0 ? [] : likeliest(logits, topLogprobs).map((id) => ({ id, logprob: logits[id]! - logTotal }));
-  return { id, logprob: logits[id]! - logTotal, top };
+/** The likeliest tokens of one row, and what the whole row sums to. */
+export interface Candidates {
+  /** Likeliest first, lower id first among equals. */
+  ids: ArrayLike<number>;
+  logits: ArrayLike<number>;
+  /** log Σ exp(logit) over the whole row */
+  logTotal: number;
+  /** log Σ exp(logit / temperature) over the whole row */
+  scaledLogTotal: number;
+  /** `some`: the row has more tokens than these. */
+  extent: 'all' | 'some';
 }
 
-/** Natural log probability of one token. */
-export function logprobOf(logits: Float32Array, id: number): number {
-  const highest = highestOf(logits);
-  let total = 0;
-  for (let other = 0; other < logits.length; other++) total += Math.exp(logits[other]! - highest);
-  return logits[id]! - highest - Math.log(total);
+/** How many of the likeliest decide a draw in nearly every case. */
+export function candidatesFor({ temperature, topK }: Sampling, topLogprobs: number): number {
+  if (temperature === 0) return Math.max(1, topLogprobs);
+  const drawn = topK > 0 ? Math.min(topK, MAX_CANDIDATES) : MAX_CANDIDATES;
+  return Math.max(drawn, topLogprobs);
 }
 
-/** NaN anywhere, or no finite logit, is a broken model and not a token. */
-function highestOf(logits: Float32Array): number {
-  let highest = -Infinity;
-  for (let id = 0; id < logits.length; id++) {
-    const logit = logits[id]!;
-    if (Number.isNaN(logit))
-      throw new NibbleError({ code: 'generation_failed', reason: `the logit of token ${id} is not a number` });
-    if (logit > highest) highest = logit;
-  }
-  if (!Number.isFinite(highest))
-    throw new NibbleError({ code: 'generation_failed', reason: `the highest logit is ${highest}` });
-  return highest;
+/** All of a row, logits [vocab]. */
+export function allCandidates(logits: Float32Array, { temperature }: Sampling): Candidates {
+  const ids = likeliest(logits, logits.length);
+  return {
+    ids,
+    logits: ids.map((id) => logits[id]!),
+    logTotal: logTotal(logits, 1),
+    scaledLogTotal: logTotal(logits, temperature === 0 ? 1 : temperature),
+    extent: 'all',
+  };
 }
 
-/** Temperature, then the k likeliest, then the smallest set that holds topP of what is left, then one draw. */
-function draw(
-  logits: Float32Array,
-  highest: number,
-  { temperature, topK, topP, seed }: Sampling,
+/**
+ * position: the place of the new token in its sequence, which keys the draw. null: the candidates are too few to tell.
+ * NaN anywhere, or no finite logit, is a broken model and not a token: `generation_failed`.
+ */
+export function sample(
+  candidates: Candidates,
+  sampling: Sampling,
   position: number,
-): number {
-  const cut = topP < 1 || (topK > 0 && topK < logits.length);
-  const ids = cut ? likeliest(logits, topK > 0 ? Math.min(topK, logits.length) : logits.length) : null;
-  const count = ids?.length ?? logits.length;
-  const weights = new Float64Array(count);
-  let total = 0;
-  for (let rank = 0; rank < count; rank++) {
-    weights[rank] = Math.exp((logits[ids?.[rank] ?? rank]! - highest) / temperature);
-    total += weights[rank]!;
+  topLogprobs: number,
+): Sampled | null {
+  const { ids, logits } = candidates;
+  if (!Number.isFinite(candidates.logTotal))
+    throw new NibbleError({
+      code: 'generation_failed',
+      reason: `the logits sum to exp(${candidates.logTotal}), which is no distribution`,
+    });
+  const rank = sampling.temperature === 0 ? 0 : drawRank(candidates, sampling, position);
+  if (rank === null) return null;
+  const ranked = (at: number) => ({ id: ids[at]!, logprob: logits[at]! - candidates.logTotal });
+  const top = Array.from({ length: Math.min(topLogprobs, ids.length) }, (_, at) => ranked(at));
+  return { ...ranked(rank), top };
+}
+
+/** Natural log probability of one token under logits [vocab]. */
+export function logprobOf(logits: Float32Array, id: number): number {
+  return logits[id]! - logTotal(logits, 1);
+}
+
+/** Temperature, then the k likeliest, then the smallest set that holds topP of what is left, then one draw, from the likeliest down. */
+function drawRank(candidates: Candidates, sampling: Sampling, position: number): number | null {
+  const { temperature, topK, topP, seed } = sampling;
+  const { logits, scaledLogTotal, extent } = candidates;
+  if (extent === 'some' && topK > logits.length) return null;
+  const probability = (rank: number) => Math.exp(logits[rank]! / temperature - scaledLogTotal);
+  const considered = topK > 0 ? Math.min(topK, logits.length) : logits.length;
+  // Tokens beyond the candidates have a share of the draw too, unless top-k cuts them off.
+  const hasMore = extent === 'some' && topK === 0;
+  let total = 1;
+  if (topK > 0) {
+    total = 0;
+    for (let rank = 0; rank < considered; rank++) total += probability(rank);
   }
-  let kept = count;
+  let kept = considered;
   if (topP < 1) {
     const wanted = topP * total;
     let sum = 0;
-    for (kept = 0; kept < count && sum < wanted; kept++) sum += weights[kept]!;
+    for (kept = 0; kept < considered && sum < wanted; kept++) sum += probability(kept);
+    if (sum < wanted && hasMore) return null;
     total = sum;
   }
   const target = uniform(seed, position) * total;
   let sum = 0;
   for (let rank = 0; rank < kept; rank++) {
-    sum += weights[rank]!;
-    if (target < sum) return ids?.[rank] ?? rank;
+    sum += probability(rank);
+    if (target < sum) return rank;
   }
+  if (hasMore && topP === 1) return null;
   // Rounding can leave the sum a hair under the target: the last token that has any weight.
-  for (let rank = kept - 1; rank > 0; rank--) if (weights[rank]! > 0) return ids?.[rank] ?? rank;
-  return ids?.[0] ?? 0;
-}
-
-/** The `count` highest logits' ids, highest first, lower id first among equals. */
-function likeliest(logits: Float32Array, count: number): number[] {
-  const order = (a: number, b: number) => logits[b]! - logits[a]! || a - b;
-  if (count >= logits.length / 8) return Array.from(logits.keys()).sort(order).slice(0, count);
-  // Few of many: a sorted window; most ids fail the first comparison.
-  const best: number[] = [];
-  for (let id = 0; id < logits.length; id++) {
-    if (best.length === count && order(id, best[count - 1]!) > 0) continue;
-    let at = best.length;
-    while (at > 0 && order(id, best[at - 1]!) < 0) at--;
-    best.splice(at, 0, id);
-    if (best.length > count) best.pop();
-  }
-  return best;
+  for (let rank = kept - 1; rank > 0; rank--) if (probability(rank) > 0) return rank;
+  return 0;
 }

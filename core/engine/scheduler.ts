@@ -51,6 +51,11 @@ export class Scheduler {
     this.#pages.release(sequence.pageIds);
   }
 
+  /** Every running sequence gives up its pages and waits, the oldest first: what the cache held is gone. */
+  preemptAll(): void {
+    for (const sequence of [...this.#running].reverse()) this.#preempt(sequence);
+  }
+
   /** The next step's chunks, with pages reserved for them. Empty when there is nothing to do. */
   next(): Chunk[] {
     const chunks: Chunk[] = [];

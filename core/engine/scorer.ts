@@ -1,4 +1,5 @@
 /** Scorer: log probabilities of given tokens (teacher forcing), for perplexity and for comparing backends. */
+import type { KvDtype } from '../model/backend.ts';
 import type { Graph } from '../model/graph.ts';
 import { makeBatch } from './batch.ts';
 import { PAGE_TOKENS } from './engine.ts';
@@ -13,11 +14,13 @@ export class Scorer {
   readonly #graph: Graph;
   readonly #pages: KvPages;
 
-  constructor(graph: Graph, maxTokens: number) {
+  constructor(graph: Graph, maxTokens: number, kvDtype: KvDtype | null = null) {
     this.#graph = graph;
     this.#pages = new KvPages(Math.ceil(maxTokens / PAGE_TOKENS), PAGE_TOKENS);
     const { layers, kvHeads, headDim } = graph.config;
-    graph.backend.allocateKv({ layers, kvHeads, headDim, pages: this.#pages.pages, pageTokens: PAGE_TOKENS });
+    const { backend } = graph;
+    const dtype = kvDtype ?? backend.defaultKvDtype;
+    backend.allocateKv({ layers, kvHeads, headDim, pages: this.#pages.pages, pageTokens: PAGE_TOKENS, dtype });
   }
 
   /** Calls `onRow` with the logits [vocab] after each of `ids`, in order. The row is valid during the call only. */

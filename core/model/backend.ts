@@ -1,4 +1,5 @@
 /** Backend: what a kernel set must do. The forward pass (graph.ts) is written once against it; reference.ts is its oracle. */
+import { NibbleError } from '../errors.ts';
 
 export type BackendName = 'reference' | 'wasm' | 'webgpu' | 'cuda';
 
@@ -104,6 +105,25 @@ export interface Rope {
   readonly rotaryDim: number;
 }
 
+/** How keys and values lie in their pages. int8: rounded by the absolute maximum of each head's row of each token, kept beside it. */
+export type KvDtype = 'f32' | 'f16' | 'int8';
+
+export function kvUnsupported(backend: BackendName, dtype: KvDtype): NibbleError {
+  const reason = `the ${backend} backend has no ${dtype} key/value pages`;
+  return new NibbleError({ code: 'model_unsupported', file: backend, option: 'kv-cache-dtype', reason });
+}
+
+/** Bytes of one token's keys and values in all layers. */
+export function kvBytesPerToken({
+  layers,
+  kvHeads,
+  headDim,
+  dtype,
+}: Pick<KvShape, 'layers' | 'kvHeads' | 'headDim' | 'dtype'>): number {
+  const headBytes = { f32: 4 * headDim, f16: 2 * headDim, int8: headDim + 4 }[dtype];
+  return 2 * layers * kvHeads * headBytes;
+}
+
 export interface KvShape {
   layers: number;
   kvHeads: number;
@@ -111,6 +131,24 @@ export interface KvShape {
   pages: number;
   /** Tokens in a page. */
   pageTokens: number;
+  dtype: KvDtype;
+}
+
+/** Most candidates that `top` gives a row: what sampling needs in nearly every case. */
+export const MAX_CANDIDATES = 64;
+
+/** The likeliest tokens of each row of logits, and what the whole row sums to. */
+export interface TopLogits {
+  /** Candidates a row: as many as were asked for, or the row's length when it is shorter. */
+  count: number;
+  /** [rows, count] highest logit first, lower id first among equals */
+  ids: Int32Array;
+  /** [rows, count] */
+  logits: Float32Array;
+  /** [rows] log Σ exp(logit) over the whole row; NaN when a logit is not a number */
+  logTotals: Float32Array;
+  /** [rows] log Σ exp(logit / temperature) over the whole row; the row's logTotal where the temperature is 0 */
+  scaledLogTotals: Float32Array;
 }
 
 /** One step's tokens, of any mix of prefills and decodes. A value: never changed after it was made. */
@@ -151,22 +189,29 @@ export type ActivationFunction = 'relu' | 'gelu' | 'gelu_tanh' | 'silu';
  * Ordering: ops run in call order; a call may return before its work is done, and only `read` waits.
  * Batch invariance: the row an op computes for a token depends on that token and its own sequence alone, bit for bit:
  * the same in prefill and decode, alone and in any batch. So every output has one order of summation, whatever the tile.
- * Errors: shapes that do not fit throw (an impossible state); weights that cannot be run throw `model_unsupported`.
+ * A GPU backend may give that up for speed unless it was opened as deterministic; `batchInvariant` says which it does.
+ * Errors: shapes that do not fit throw (an impossible state); weights that cannot be run throw `model_unsupported`; memory that a GPU
+ * refuses is `out_of_memory`; a device that went away is `device_lost`, from then on by every call: the backend is opened and loaded anew.
  */
 export interface Backend {
   readonly name: BackendName;
+  /** What `allocateKv` should be given unless the operator says otherwise. */
+  readonly defaultKvDtype: KvDtype;
+  readonly batchInvariant: boolean;
 
   /** Copies the weight to the backend, repacked as it likes. The caller may drop its bytes afterwards. `label` names the tensor in errors. */
   loadLinear(weight: LinearWeight, label: string): Promise<Linear>;
   loadVector(values: Float32Array, label: string): Vector;
-  /** Reserves the key/value pages, once, before the first `begin`. */
+  /** Bytes that key/value pages may take: what is free now that the weights are loaded, less what steps need. */
+  kvBudgetBytes(): Promise<number>;
+  /** Reserves the key/value pages, once, before the first `begin`. A dtype that the backend lacks throws `model_unsupported`. */
   allocateKv(shape: KvShape): void;
 
   /** Starts a step: frees the last step's activations and takes the batch. */
   begin(batch: Batch): void;
   /** cos, sin [tokens, rotaryDim/2] f32 for the batch's positions. */
   rope(cos: Float32Array, sin: Float32Array, rotaryDim: number): Rope;
-  /** Rows of a dense table [entries, hidden] by id, times scale → [ids.length, hidden]. */
+  /** Rows of a dense or gptq table [entries, hidden] by id, times scale → [ids.length, hidden]. */
   embed(table: Linear, ids: Int32Array, scale: number): Activation;
   /** y = x / √(mean(x²) + eps) · weight, per row → [rows, cols]. */
   rmsNorm(x: Activation, weight: Vector, eps: number): Activation;
@@ -178,6 +223,10 @@ export interface Backend {
   add(residual: Activation, x: Activation): void;
   /** x [rows, in] → [rows, out] */
   linear(x: Activation, weight: Linear): Activation;
+  /** Several linears of one input, each as `linear` would give it: [rows, in] → [rows, out] of each weight. */
+  linears(x: Activation, weights: readonly Linear[]): Activation[];
+  /** f(x · gateᵀ) · (x · upᵀ), as two linears and `gated` would give it → [rows, out]. */
+  gatedLinear(f: ActivationFunction, x: Activation, gate: Linear, up: Linear): Activation;
   /**
    * Rotates q [tokens, heads·headDim] in place and k [tokens, kvHeads·headDim] (halves convention: channel i pairs with i + rotaryDim/2),
    * then writes k and v [tokens, kvHeads·headDim] of every token to its slot of `layer`. `rope: null` rotates nothing.
@@ -195,8 +244,12 @@ export interface Backend {
   reshape(x: Activation, rows: number, cols: number): Activation;
   /** The given rows in the given order → [rows.length, cols]. */
   gatherRows(x: Activation, rows: Int32Array): Activation;
+  /** softcap · tanh(x / softcap) in place. */
+  softcap(x: Activation, softcap: number): void;
   /** Waits for everything before it and copies x out, [rows·cols]. */
   read(x: Activation): Promise<Float32Array>;
+  /** Waits likewise and finds each row's `count` ≤ MAX_CANDIDATES likeliest. temperatures [rows], 0 for greedy rows. */
+  top(logits: Activation, count: number, temperatures: Float32Array): Promise<TopLogits>;
 
   /** Frees everything. No call may follow. */
   dispose(): Promise<void>;

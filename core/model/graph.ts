@@ -4,12 +4,12 @@ import type { Activation, Backend, Batch, Rope } from './backend.ts';
 import type { ModelConfig } from './config.ts';
 import { normOf, ResidualStream } from './residual-stream.ts';
 import { type RopeOptions, ropeTables } from './rope.ts';
-import type { LayerWeights, ModelWeights, Norm } from './weights.ts';
+import type { LayerWeights, ModelWeights, Norm, QueryKeyValue } from './weights.ts';
 
 /** One step's rotary tables; layers share those of equal options. */
 type StepRopes = ReadonlyMap<RopeOptions, Rope>;
 
-/** Runs one batch. Resolves to the logits [outputRows.length, vocab] f32, rows in the order of batch.outputRows. */
+/** A model's weights on a backend, and the pass through them. */
 export class Graph {
   readonly config: ModelConfig;
   readonly backend: Backend;
@@ -24,20 +24,28 @@ export class Graph {
     this.#ropes = [...new Set(ropes)];
   }
 
+  /** Runs one batch. Resolves to the logits [outputRows.length, vocab] f32, rows in the order of batch.outputRows. */
   async forward(batch: Batch): Promise<Float32Array> {
+    const logits = this.enqueue(batch);
+    return logits === null ? new Float32Array(0) : this.backend.read(logits);
+  }
+
+  /** Hands one batch to the backend and returns its logits there, valid until the next batch; null when it asks for no row's. */
+  enqueue(batch: Batch): Activation | null {
     const { backend, config } = this;
     const { layers, finalNorm, projection, head } = this.#weights;
     backend.begin(batch);
     const ropes: StepRopes = new Map(this.#ropes.map((options) => [options, this.#rope(options, batch)]));
     const stream = new ResidualStream(this.#embedded(batch), config.norm, backend);
     for (const [index, layer] of layers.entries()) this.#layer(index, layer, stream, ropes);
-    if (batch.outputRows.length === 0) return new Float32Array(0);
+    if (batch.outputRows.length === 0) return null;
 
     const last = finalNorm === null ? stream.value() : stream.normed(finalNorm);
     const outputs = backend.gatherRows(last, batch.outputRows);
     const projected = projection === null ? outputs : backend.linear(outputs, projection.out);
-    const logits = await backend.read(backend.linear(projected, head));
-    return config.logitSoftcap === null ? logits : softcapped(logits, config.logitSoftcap);
+    const logits = backend.linear(projected, head);
+    if (config.logitSoftcap !== null) backend.softcap(logits, config.logitSoftcap);
+    return logits;
   }
 
   #rope(options: RopeOptions, batch: Batch): Rope {
@@ -109,13 +117,23 @@ export class Graph {
   }
 
   #queryKeyValue({ queryKeyValue: weights, norms }: LayerWeights, x: Activation) {
-    const { backend } = this;
-    const projected = (name: 'query' | 'key' | 'value') =>
-      weights.kind === 'separate' ? backend.linear(x, weights[name]) : backend.columns(fused!, weights[name]);
-    const fused = weights.kind === 'fused' ? backend.linear(x, weights.linear) : null;
-    const [query, key, value] = [projected('query'), projected('key'), projected('value')];
+    const { query, key, value } = this.#projected(weights, x);
     if (norms.heads === null) return { query, key, value };
     return { query: this.#headNormed(query, norms.heads.query), key: this.#headNormed(key, norms.heads.key), value };
+  }
+
+  #projected(weights: QueryKeyValue, x: Activation) {
+    const { backend } = this;
+    if (weights.kind === 'separate') {
+      const [query, key, value] = backend.linears(x, [weights.query, weights.key, weights.value]);
+      return { query: query!, key: key!, value: value! };
+    }
+    const fused = backend.linear(x, weights.linear);
+    return {
+      query: backend.columns(fused, weights.query),
+      key: backend.columns(fused, weights.key),
+      value: backend.columns(fused, weights.value),
+    };
   }
 
   /** Each head of x [tokens, heads·headDim] by itself. */
@@ -131,10 +149,7 @@ export class Graph {
     const { activation, intermediate: count } = this.config;
     switch (mlp.kind) {
       case 'gated':
-        return backend.linear(
-          backend.gated(activation, backend.linear(x, mlp.gate), backend.linear(x, mlp.up)),
-          mlp.down,
-        );
+        return backend.linear(backend.gatedLinear(activation, x, mlp.gate, mlp.up), mlp.down);
       case 'fused': {
         const gateUp = backend.linear(x, mlp.gateUp);
         const gate = backend.columns(gateUp, [{ begin: 0, count }]);
@@ -153,8 +168,4 @@ export class Graph {
   #normed(x: Activation, norm: Norm): Activation {
     return normOf(x, norm, this.config.norm, this.backend);
   }
-}
-
-function softcapped(logits: Float32Array, softcap: number): Float32Array {
-  return logits.map((logit) => softcap * Math.tanh(logit / softcap));
 }

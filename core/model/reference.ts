@@ -1,19 +1,22 @@
 /** Reference: the Backend as plain loops, sums in f64. The oracle that every kernel is compared with; slow on purpose. */
-import type {
-  Activation,
-  ActivationFunction,
-  AttentionOptions,
-  Backend,
-  Batch,
-  KvShape,
-  Linear,
-  LinearWeight,
-  Rope,
-  Vector,
+import {
+  type Activation,
+  type ActivationFunction,
+  type AttentionOptions,
+  type Backend,
+  type Batch,
+  type KvShape,
+  kvUnsupported,
+  type Linear,
+  type LinearWeight,
+  type Rope,
+  type TopLogits,
+  type Vector,
 } from './backend.ts';
 import { attend, type ReferencePages, type ReferenceRope, rotate } from './reference-attention.ts';
 import { addRows, applied, copyColumns, layerNormRows, rmsNormRows } from './reference-rows.ts';
 import { dequantize, prepareReferenceLinear, type ReferenceProduct } from './reference-weights.ts';
+import { topLogits } from './top-logits.ts';
 
 interface ReferenceLinear extends Linear {
   weight: LinearWeight;
@@ -38,6 +41,8 @@ function activation(rows: number, cols: number, values?: Float32Array): Referenc
 
 export class ReferenceBackend implements Backend {
   readonly name = 'reference';
+  readonly defaultKvDtype = 'f32';
+  readonly batchInvariant = true;
   #batch: Batch | null = null;
   #kv: ReferencePages | null = null;
 
@@ -54,7 +59,12 @@ export class ReferenceBackend implements Backend {
     return vector;
   }
 
+  async kvBudgetBytes(): Promise<number> {
+    return 1 << 30;
+  }
+
   allocateKv(shape: KvShape): void {
+    if (shape.dtype !== 'f32') throw kvUnsupported(this.name, shape.dtype);
     const plane = () => new Float32Array(shape.pages * shape.pageTokens * shape.kvHeads * shape.headDim);
     this.#kv = {
       shape,
@@ -74,7 +84,6 @@ export class ReferenceBackend implements Backend {
 
   embed(linear: Linear, ids: Int32Array, scale: number): Activation {
     const loaded = linear as ReferenceLinear;
-    if (loaded.weight.kind !== 'dense') throw new Error('embed reads dense tables only');
     loaded.table ??= dequantize(loaded.weight);
     const { table, inFeatures } = loaded;
     const y = activation(ids.length, inFeatures);
@@ -109,6 +118,14 @@ export class ReferenceBackend implements Backend {
     const { product, outFeatures, inFeatures } = weight as ReferenceLinear;
     expectSame('linear', x.cols, inFeatures);
     return activation(x.rows, outFeatures, product(valuesOf(x), x.rows));
+  }
+
+  linears(x: Activation, weights: readonly Linear[]): Activation[] {
+    return weights.map((weight) => this.linear(x, weight));
+  }
+
+  gatedLinear(f: ActivationFunction, x: Activation, gate: Linear, up: Linear): Activation {
+    return this.gated(f, this.linear(x, gate), this.linear(x, up));
   }
 
   ropeKv(layer: number, q: Activation, k: Activation, v: Activation, rope: Rope | null): void {
@@ -163,8 +180,19 @@ export class ReferenceBackend implements Backend {
     return y;
   }
 
+  softcap(x: Activation, softcap: number): void {
+    const values = valuesOf(x);
+    values.forEach((value, i) => {
+      values[i] = softcap * Math.tanh(value / softcap);
+    });
+  }
+
   async read(x: Activation): Promise<Float32Array> {
     return valuesOf(x).slice();
+  }
+
+  async top(logits: Activation, count: number, temperatures: Float32Array): Promise<TopLogits> {
+    return topLogits(valuesOf(logits), logits.rows, logits.cols, count, temperatures);
   }
 
   async dispose(): Promise<void> {

@@ -16,6 +16,7 @@ const FAILURES: { [Code in Failure['code']]: Extract<Failure, { code: Code }> } 
   route_not_found: { code: 'route_not_found' },
   method_not_allowed: { code: 'method_not_allowed' },
   job_not_found: { code: 'job_not_found' },
+  not_found: { code: 'not_found', what: 'key' },
   conflict: { code: 'conflict', reason: 'already there' },
   body_too_large: { code: 'body_too_large', limitBytes: 10 },
   unsupported_media_type: { code: 'unsupported_media_type', mediaType: 'text/html' },
@@ -32,6 +33,8 @@ const FAILURES: { [Code in Failure['code']]: Extract<Failure, { code: Code }> } 
   file_invalid: { code: 'file_invalid', file: SECRET, tensor: 'w', rule: 'overlaps' },
   file_missing: { code: 'file_missing', file: SECRET, reason: 'is missing' },
   model_unsupported: { code: 'model_unsupported', file: SECRET, option: 'x', reason: 'no' },
+  out_of_memory: { code: 'out_of_memory', what: 'the key/value pages', bytes: 1e9 },
+  device_lost: { code: 'device_lost', reason: SECRET },
   usage: { code: 'usage', reason: '--x is missing' },
 };
 

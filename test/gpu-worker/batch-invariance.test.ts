@@ -40,7 +40,14 @@ describe.each([
     const { graph, backend } = await loadDemo(variant, backendName);
     const pages = new KvPages(64, PAGE_TOKENS);
     const { layers, kvHeads, headDim, vocabSize } = graph.config;
-    backend.allocateKv({ layers, kvHeads, headDim, pages: pages.pages, pageTokens: PAGE_TOKENS });
+    backend.allocateKv({
+      layers,
+      kvHeads,
+      headDim,
+      pages: pages.pages,
+      pageTokens: PAGE_TOKENS,
+      dtype: backend.defaultKvDtype,
+    });
     let draw = 0;
     const below = (n: number) => Math.floor(uniform(11, draw++) * n);
     // Lengths around pages and tiles of rows.

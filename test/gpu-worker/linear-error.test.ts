@@ -29,9 +29,11 @@ function measuring(inner: Backend, found: Promise<Measured>[]): Backend {
   const overrides: Partial<Backend> = {
     async loadLinear(weight: LinearWeight, label: string) {
       const linear = await inner.loadLinear(weight, label);
-      twins.set(linear, { label, twin: await reference.loadLinear(weight, label) });
+      twins.set(linear, { label, twin: await reference.loadLinear(weight) });
       return linear;
     },
+    linears: (x, weights) => weights.map((weight) => overrides.linear!(x, weight)),
+    gatedLinear: (f, x, gate, up) => inner.gated(f, overrides.linear!(x, gate), overrides.linear!(x, up)),
     linear(x: Activation, weight: Linear) {
       const y = inner.linear(x, weight);
       const { label, twin } = twins.get(weight)!;

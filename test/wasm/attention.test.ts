@@ -66,7 +66,7 @@ async function run(backend: WasmBackend, shape: Shape, lengths: number[], scores
   const { heads, kvHeads, headDim, pageTokens } = shape;
   const rotaryDim = shape.rotaryDim ?? 0;
   const { batch, pages } = prefill(lengths, pageTokens);
-  const kv: KvShape = { layers: 2, kvHeads, headDim, pages, pageTokens };
+  const kv: KvShape = { layers: 2, kvHeads, headDim, pages, pageTokens, dtype: 'f32' };
   backend.allocateKv(kv);
   const tokens = batch.tokenIds.length;
   const q = gaussians(tokens * heads * headDim, 1);
@@ -174,7 +174,7 @@ describe.each(VARIANTS)('attention, %s', (variant) => {
   test('scores in the thousands neither overflow nor lose the largest', async () => {
     const backend = await backendOf(variant);
     const { batch, pages } = prefill([6], 4);
-    backend.allocateKv({ layers: 1, kvHeads: 1, headDim: 4, pages, pageTokens: 4 });
+    backend.allocateKv({ layers: 1, kvHeads: 1, headDim: 4, pages, pageTokens: 4, dtype: 'f32' });
     backend.begin(batch);
     const rotary = backend.rope(new Float32Array(0), new Float32Array(0), 0);
     const keys = new Float32Array(6 * 4).map((_, i) => (i < 12 ? -100 : 100));

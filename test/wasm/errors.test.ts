@@ -143,7 +143,7 @@ describe('impossible states', () => {
 
   test('tokens, slots, sequences and pages outside their tables', async () => {
     const backend = await backendOf('plain');
-    backend.allocateKv({ layers: 1, kvHeads: 1, headDim: 4, pages: 2, pageTokens: 4 });
+    backend.allocateKv({ layers: 1, kvHeads: 1, headDim: 4, pages: 2, pageTokens: 4, dtype: 'f32' });
     const batch = tokensBatch(1);
     const table = await backend.loadLinear(denseOf(new Float32Array(4), 4), 'table');
     backend.begin(batch);
@@ -163,7 +163,7 @@ describe('impossible states', () => {
 
   test('attention options that mean nothing', async () => {
     const backend = await backendOf('plain');
-    backend.allocateKv({ layers: 1, kvHeads: 1, headDim: 4, pages: 1, pageTokens: 4 });
+    backend.allocateKv({ layers: 1, kvHeads: 1, headDim: 4, pages: 1, pageTokens: 4, dtype: 'f32' });
     backend.begin(tokensBatch(1));
     const q = await place(backend, new Float32Array(4), 4);
     for (const change of [{ window: 0 }, { softcap: 0 }, { alibiSlopes: new Float32Array(2) }])
@@ -173,7 +173,7 @@ describe('impossible states', () => {
   });
 
   test('pages allocated twice or after a step', async () => {
-    const shape = { layers: 1, kvHeads: 1, headDim: 4, pages: 2, pageTokens: 4 };
+    const shape = { layers: 1, kvHeads: 1, headDim: 4, pages: 2, pageTokens: 4, dtype: 'f32' as const };
     const backend = await backendOf('plain');
     backend.allocateKv(shape);
     expect(await failure(() => backend.allocateKv(shape))).toMatchObject({ code: 'internal' });

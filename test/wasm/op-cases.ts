@@ -145,7 +145,7 @@ function attentionCase(name: string, scores: Omit<AttentionOptions, 'heads' | 's
   return {
     name,
     prepare: async (backend) => {
-      backend.allocateKv({ layers: 1, kvHeads, headDim, pages: 8, pageTokens });
+      backend.allocateKv({ layers: 1, kvHeads, headDim, pages: 8, pageTokens, dtype: 'f32' });
       const [q, k, v] = [pool(heads * headDim, 8), pool(kvHeads * headDim, 9), pool(kvHeads * headDim, 10)];
       const [cos, sin] = [pool(5, 11), pool(5, 12)];
       return async (from, count) => {

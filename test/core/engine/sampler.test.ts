@@ -1,8 +1,23 @@
 import { describe, expect, test } from 'vitest';
-import { logprobOf, resolveSampling, type Sampling, sample } from '../../../core/engine/sampler.ts';
+import { RowSampler } from '../../../core/engine/row-sampler.ts';
+import {
+  allCandidates,
+  candidatesFor,
+  logprobOf,
+  resolveSampling,
+  type Sampled,
+  type Sampling,
+  sample as sampleCandidates,
+} from '../../../core/engine/sampler.ts';
+import type { Activation, Backend } from '../../../core/model/backend.ts';
+import { topLogits } from '../../../core/model/top-logits.ts';
 
 const greedy: Sampling = { temperature: 0, topK: 0, topP: 1, seed: 0 };
 const logits = Float32Array.from([1, 3, 2, 3, -1]);
+
+function sample(row: Float32Array, sampling: Sampling, position: number, topLogprobs: number): Sampled {
+  return sampleCandidates(allCandidates(row, sampling), sampling, position, topLogprobs)!;
+}
 
 /** How often each id comes, over many positions. */
 function frequencies(row: Float32Array, sampling: Sampling, draws = 20_000): number[] {
@@ -93,15 +108,70 @@ describe('sample', () => {
   });
 
   test('a logit that is not a number is a named failure, not a token', () => {
-    expect(() => sample(Float32Array.from([0, Number.NaN]), greedy, 0, 0)).toThrow(
-      'the logit of token 1 is not a number',
-    );
+    expect(() => sample(Float32Array.from([0, Number.NaN]), greedy, 0, 0)).toThrow('the logits sum to exp(NaN)');
     expect(() => sample(Float32Array.from([-Infinity, -Infinity]), greedy, 0, 0)).toThrow(
-      'the highest logit is -Infinity',
+      'the logits sum to exp(-Infinity)',
     );
   });
 
   test('minus infinity masks a token', () => {
     expect(frequencies(Float32Array.from([0, -Infinity, 0]), { ...greedy, temperature: 1 })[1]).toBe(0);
+  });
+});
+
+describe('a draw from the likeliest of many', () => {
+  const vocab = 5000;
+  const flat = Float32Array.from({ length: vocab }, (_, i) => Math.fround(Math.sin(i * i) * 4));
+  const peaked = Float32Array.from(flat, (logit, i) => (i % 700 === 3 ? logit + 14 : logit));
+  /** A backend that has these logits, and counts how often a whole row was read. */
+  const over = async (row: Float32Array, sampling: Sampling, position: number, topLogprobs = 0) => {
+    let reads = 0;
+    const logits: Activation = { rows: 1, cols: vocab };
+    const backend = {
+      top: async (_: Activation, count: number, temperatures: Float32Array) =>
+        topLogits(row, 1, vocab, count, temperatures),
+      read: async () => {
+        reads++;
+        return row;
+      },
+    } as unknown as Backend;
+    const sampler = await RowSampler.over(backend, logits, [{ sampling, topLogprobs, position }]);
+    return { sampled: await sampler.sample(0), reads };
+  };
+  const samplings: Partial<Sampling>[] = [
+    { temperature: 0 },
+    { temperature: 0.8 },
+    { temperature: 1, topK: 40 },
+    { temperature: 1, topK: 200 },
+    { temperature: 1.3, topP: 0.9 },
+    { temperature: 0.7, topK: 50, topP: 0.8 },
+  ];
+
+  test.each(samplings)('%o gives what the whole row gives', async (some) => {
+    for (const row of [flat, peaked])
+      for (let position = 0; position < 50; position++) {
+        const sampling = { ...greedy, seed: 3, ...some };
+        const { sampled } = await over(row, sampling, position, 5);
+        const whole = sample(row, sampling, position, 5);
+        expect(sampled.id).toBe(whole.id);
+        expect(sampled.top.map(({ id }) => id)).toEqual(whole.top.map(({ id }) => id));
+        expect(Math.abs(sampled.logprob - whole.logprob)).toBeLessThan(1e-5);
+      }
+  });
+
+  test('reads the row only where the likeliest cannot decide', async () => {
+    expect((await over(flat, greedy, 0)).reads).toBe(0);
+    expect((await over(flat, { ...greedy, temperature: 1, topK: 64 }, 0)).reads).toBe(0);
+    expect((await over(peaked, { ...greedy, temperature: 0.7, topP: 0.9 }, 0)).reads).toBe(0);
+    expect((await over(flat, { ...greedy, temperature: 1, topP: 0.9 }, 0)).reads).toBe(1);
+    expect((await over(flat, { ...greedy, temperature: 1, topK: 65 }, 0)).reads).toBe(1);
+  });
+
+  test('asks for one candidate when greedy, k for top-k, never more than 64 for a draw', () => {
+    expect(candidatesFor(greedy, 0)).toBe(1);
+    expect(candidatesFor(greedy, 20)).toBe(20);
+    expect(candidatesFor({ ...greedy, temperature: 1, topK: 40 }, 0)).toBe(40);
+    expect(candidatesFor({ ...greedy, temperature: 1, topK: 100 }, 0)).toBe(64);
+    expect(candidatesFor({ ...greedy, temperature: 1 }, 0)).toBe(64);
   });
 });

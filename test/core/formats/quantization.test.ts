@@ -139,7 +139,7 @@ describe('one door', () => {
     const { config } = (await readQuantization(
       setOf({ 'config.json': GPTQ, 'model.safetensors': packed() }),
       null,
-    )) as { config: never };
+    )) as unknown as { config: never };
     expect((await read(plain(), { kind: 'gptq', config })).kind).toBe('dense');
   });
 
@@ -150,7 +150,7 @@ describe('one door', () => {
     const { config } = (await readQuantization(
       setOf({ 'config.json': GPTQ, 'model.safetensors': packed() }),
       null,
-    )) as { config: never };
+    )) as unknown as { config: never };
     await expect(read(packed(), { kind: 'gptq', config })).rejects.toThrow(
       /"l": is \[16, 64\], config.json says \[12, 64\]/,
     );

@@ -94,7 +94,7 @@ export async function logitsOf(
   const graph = new Graph(config, weights, backend);
   const pages = Math.ceil(ids.length / PAGE_TOKENS);
   const { layers, kvHeads, headDim } = config;
-  backend.allocateKv({ layers, kvHeads, headDim, pages, pageTokens: PAGE_TOKENS });
+  backend.allocateKv({ layers, kvHeads, headDim, pages, pageTokens: PAGE_TOKENS, dtype: backend.defaultKvDtype });
   const pageIds = Array.from({ length: pages }, (_, page) => pages - 1 - page);
   const runTokens = options.runTokens ?? ids.length;
   const logits = new Float32Array(ids.length * config.vocabSize);
@@ -118,7 +118,7 @@ export async function logitsTogether(
   const { layers, kvHeads, headDim } = config;
   const pagesOf = (ids: readonly number[]) => Math.ceil(ids.length / PAGE_TOKENS);
   const pages = prompts.reduce((sum, ids) => sum + pagesOf(ids), 0);
-  backend.allocateKv({ layers, kvHeads, headDim, pages, pageTokens: PAGE_TOKENS });
+  backend.allocateKv({ layers, kvHeads, headDim, pages, pageTokens: PAGE_TOKENS, dtype: backend.defaultKvDtype });
   let page = 0;
   const runs = prompts.map((ids) => {
     const pageIds = Array.from({ length: pagesOf(ids) }, () => page++);
