@@ -12,6 +12,10 @@ ensureWasmBuilt();
 const folder = mkdtempSync(join(tmpdir(), 'nibble-test-'));
 const outputFile = join(folder, 'results.json');
 const vitest = join(ROOT, 'node_modules', 'vitest', 'vitest.mjs');
+const systemGpu = probeSystemGpu();
+console.log(
+  systemGpu === null ? 'no GPU adapter on this system: WebGPU runs on SwiftShader only' : `GPU: ${systemGpu}`,
+);
 const { status } = spawnSync(
   process.execPath,
   [
@@ -32,6 +36,7 @@ const { status } = spawnSync(
       WRANGLER_SEND_METRICS: 'false',
       WRANGLER_SEND_ERROR_REPORTS: 'false',
       CLOUDFLARE_CF_FETCH_ENABLED: 'false',
+      ...(systemGpu === null ? {} : { NIBBLE_SYSTEM_GPU: systemGpu }),
     },
   },
 );
@@ -45,3 +50,10 @@ try {
 }
 rmSync(folder, { recursive: true, force: true });
 process.exitCode = status ?? 1;
+
+/** The adapter that the system's own drivers give, software or not, tried in a process of its own: a broken driver may crash it. */
+function probeSystemGpu(): string | null {
+  const probe = join(ROOT, 'scripts', 'probe-gpu.ts');
+  const { status, stdout } = spawnSync(process.execPath, [probe], { cwd: ROOT, encoding: 'utf8', timeout: 60_000 });
+  return status === 0 ? stdout.trim() : null;
+}

@@ -85,6 +85,9 @@ export class WasmBackend implements Backend {
     this.#space.begin(batch, this.#kv?.shape ?? null);
   }
 
+  /** Memory comes back at the next `begin`. */
+  free(_x: Activation): void {}
+
   rope(cos: Float32Array, sin: Float32Array, rotaryDim: number): Rope {
     const { tokens } = this.#space.batch();
     if (rotaryDim % 2 !== 0) throw impossible(`rope: rotaryDim ${rotaryDim} is odd`);

@@ -93,7 +93,7 @@ export interface Vector {
   readonly length: number;
 }
 
-/** A step's intermediate, f32 [rows, cols] row-major. Valid until the next `begin`; the backend frees it then. */
+/** A step's intermediate, f32 [rows, cols] row-major. Valid until `free` or the next `begin`, whichever is first. */
 export interface Activation {
   readonly rows: number;
   readonly cols: number;
@@ -209,6 +209,8 @@ export interface Backend {
 
   /** Starts a step: frees the last step's activations and takes the batch. */
   begin(batch: Batch): void;
+  /** Tells that x, and every reshaped name of it, will not be used again in this step: its memory may serve later ops. */
+  free(x: Activation): void;
   /** cos, sin [tokens, rotaryDim/2] f32 for the batch's positions. */
   rope(cos: Float32Array, sin: Float32Array, rotaryDim: number): Rope;
   /** Rows of a dense or gptq table [entries, hidden] by id, times scale → [ids.length, hidden]. */
