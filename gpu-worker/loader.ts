@@ -14,7 +14,7 @@ import type { ModelCard } from '../core/protocol.ts';
 import { type ChatTemplate, chatTemplateOf } from '../core/text/chat-template.ts';
 import { maxTokensPerByte } from '../core/text/token-bound.ts';
 import { Tokenizer } from '../core/text/tokenizer.ts';
-import { openBackend } from './backends.ts';
+import { backendChoice, openBackend } from './backends.ts';
 import type { Options } from './command-line.ts';
 import { progressBar } from './progress.ts';
 import { openLocalModel } from './store/local.ts';
@@ -30,8 +30,8 @@ export interface LoadedModel {
   template: ChatTemplate | null;
   quantization: string | null;
   parameters: number;
-  /** What the edge is told. */
-  card(servedName: string): ModelCard;
+  /** What the edge is told. `contextTokens`: what this worker can hold of the model's. */
+  card(servedName: string, contextTokens: number): ModelCard;
   /** The name to serve it under when none is given. */
   baseName: string;
 }
@@ -62,7 +62,7 @@ export async function loadModel(options: Options, text: 'needed' | 'optional' = 
     const tokenizer = new Tokenizer(tokenizerJson, tokenizerConfig);
     const template = chatTemplateOf(tokenizerConfig, await readText(files, 'chat_template.jinja', MAX_CONFIG_BYTES));
 
-    const backend = await openBackend(options.text('backend') ?? 'auto');
+    const backend = await openBackend(backendChoice(options));
     const weights = await loadModelWeights(checkpoint, {
       config,
       quantization,
@@ -81,15 +81,15 @@ export async function loadModel(options: Options, text: 'needed' | 'optional' = 
       quantization: label,
       parameters,
       baseName: basename(files.baseName),
-      card: (servedName) => ({
+      card: (servedName, contextTokens) => ({
         id: servedName,
         architecture: config.architecture,
         quantization: label,
-        contextTokens: config.contextTokens,
+        contextTokens,
         vocabSize: config.vocabSize,
         parameters,
-        ...textBound(tokenizerJson, config.contextTokens),
-        chat: template === null ? null : chatBound(template, tokenizer, config.contextTokens),
+        ...textBound(tokenizerJson, contextTokens),
+        chat: template === null ? null : chatBound(template, tokenizer, contextTokens),
       }),
     };
   } finally {

@@ -1,8 +1,19 @@
 /** Worker: the leases of a link on an engine. Steps while there is work and sends each step's frames as one message. */
 import { setImmediate } from 'node:timers/promises';
 import type { Engine, EngineEvent } from '../core/engine/engine.ts';
-import { describe, type Failure, failureOf } from '../core/errors.ts';
+import { describe, type Failure, failureOf, NibbleError } from '../core/errors.ts';
+import type { Graph } from '../core/model/graph.ts';
 import type { Frame, Job } from '../core/protocol.ts';
+
+/** Times in a row that a lost device is replaced before the worker gives up. */
+const MAX_RELOADS = 3;
+
+export interface Recovery {
+  /** Opens the backend anew and loads the same model onto it. */
+  reload(): Promise<Graph>;
+  /** The device was lost and did not come back: this worker can serve no more. */
+  onBroken(failure: Failure): void;
+}
 
 export class Worker {
   readonly #engine: Engine;
@@ -13,7 +24,12 @@ export class Worker {
   #stepping = false;
   #onIdle: (() => void)[] = [];
 
-  constructor(engine: Engine, send: (frames: Frame[]) => void, log: (line: string) => void) {
+  readonly #recovery: Recovery;
+  /** Since the last step that went well. */
+  #reloads = 0;
+
+  constructor(engine: Engine, send: (frames: Frame[]) => void, log: (line: string) => void, recovery: Recovery) {
+    this.#recovery = recovery;
     this.#engine = engine;
     this.#send = send;
     this.#log = log;
@@ -51,14 +67,29 @@ export class Worker {
     while (this.#engine.numJobs > 0) {
       try {
         this.#send(this.#frames(await this.#engine.step()));
+        this.#reloads = 0;
       } catch (error) {
-        this.#failAll(failureOf(error));
+        const failure = failureOf(error);
+        if (failure.code === 'device_lost') await this.#recover(failure);
+        else this.#failAll(failure);
       }
       // Lets leases and cancels in between two steps.
       await setImmediate();
     }
     this.#stepping = false;
     for (const resolve of this.#onIdle.splice(0)) resolve();
+  }
+
+  /** A lost device is replaced and the step runs again; leases stay. */
+  async #recover(lost: Failure): Promise<void> {
+    try {
+      if (this.#reloads++ === MAX_RELOADS) throw new NibbleError(lost);
+      this.#log(`${describe(lost)}; loading the model again`);
+      this.#engine.restart(await this.#recovery.reload());
+    } catch (error) {
+      this.#failAll(failureOf(error));
+      this.#recovery.onBroken(failureOf(error));
+    }
   }
 
   #frames(events: readonly EngineEvent[]): Frame[] {

@@ -4,6 +4,7 @@ import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import process from 'node:process';
+import { probeAdapter } from '../gpu-worker/webgpu/probe.ts';
 import { ensureWasmBuilt } from './build-wasm.ts';
 
 const ROOT = join(import.meta.dirname, '..');
@@ -12,7 +13,8 @@ ensureWasmBuilt();
 const folder = mkdtempSync(join(tmpdir(), 'nibble-test-'));
 const outputFile = join(folder, 'results.json');
 const vitest = join(ROOT, 'node_modules', 'vitest', 'vitest.mjs');
-const systemGpu = probeSystemGpu();
+// Software or not: the suite is about answers.
+const systemGpu = (await probeAdapter())?.description ?? null;
 console.log(
   systemGpu === null ? 'no GPU adapter on this system: WebGPU runs on SwiftShader only' : `GPU: ${systemGpu}`,
 );
@@ -50,10 +52,3 @@ try {
 }
 rmSync(folder, { recursive: true, force: true });
 process.exitCode = status ?? 1;
-
-/** The adapter that the system's own drivers give, software or not, tried in a process of its own: a broken driver may crash it. */
-function probeSystemGpu(): string | null {
-  const probe = join(ROOT, 'scripts', 'probe-gpu.ts');
-  const { status, stdout } = spawnSync(process.execPath, [probe], { cwd: ROOT, encoding: 'utf8', timeout: 60_000 });
-  return status === 0 ? stdout.trim() : null;
-}

@@ -5,8 +5,10 @@ import { Engine } from '../../core/engine/engine.ts';
 import { NibbleError } from '../../core/errors.ts';
 import type { FinishReason, Input, Job } from '../../core/protocol.ts';
 import { type Command, type Options, usage } from '../command-line.ts';
+import { kvSize } from '../kv-size.ts';
 import { loadModel } from '../loader.ts';
-import { JSON_FLAG, MODEL_FLAGS, PENDING_MODEL_FLAGS } from '../model-flags.ts';
+import { JSON_FLAG, kvDtypeOf, MODEL_FLAGS, PENDING_MODEL_FLAGS } from '../model-flags.ts';
+import { profileTable } from '../profile-table.ts';
 
 export const generate: Command = {
   name: 'generate',
@@ -23,6 +25,7 @@ export const generate: Command = {
     'top-p': { kind: 'number', minimum: 0, help: 'sample among the likeliest that hold this probability' },
     seed: { kind: 'integer', minimum: 0, help: 'makes sampling repeatable (random)' },
     'ignore-eos': { kind: 'switch', help: 'go on past the end-of-sequence token' },
+    profile: { kind: 'switch', help: 'time of every GPU kernel on stderr; each then runs alone' },
     json: JSON_FLAG,
   },
   pending: PENDING_MODEL_FLAGS,
@@ -37,10 +40,13 @@ async function run(options: Options): Promise<void> {
   const input = inputOf(options);
   const model = await loadModel(options, input.kind === 'ids' ? 'optional' : 'needed');
   const { config, graph, tokenizer, template, backend } = model;
+  const dtype = kvDtypeOf(options);
+  const kv = await kvSize(config, backend, { slots: 1, given: null, dtype });
   const engine = new Engine(graph, tokenizer, template, {
     maxBatchTokens: 512,
     maxSequences: 1,
-    maxCachedTokens: config.contextTokens,
+    maxCachedTokens: kv.tokens,
+    kvDtype: kv.dtype,
   });
   const accepted = engine.add(jobOf(options, input, config.contextTokens), []);
   if ('code' in accepted) throw new NibbleError(accepted);
@@ -81,6 +87,7 @@ async function run(options: Options): Promise<void> {
   const promptRate = perSecond(accepted.promptIds.length, firstTokenMs - startedMs);
   const decodeRate = perSecond(ids.length - 1, endMs - firstTokenMs);
   const backendName = backend.name;
+  if (options.on('profile')) process.stderr.write(profileTable(backend));
   await backend.dispose();
   if (streams) {
     process.stdout.write('\n');

@@ -20,7 +20,7 @@ export interface OpenedDevice {
   description: string;
   /** Runs on the CPU. */
   isSoftware: boolean;
-  /** Resolves with the driver's reason once the device is gone; never after `destroy`. */
+  /** Resolves with the driver's reason once the device is gone, also by `destroy`. */
   lost: Promise<string>;
   /** The subgroup-matrix shapes that the adapter reports; empty without the feature. */
   matrixConfigs: readonly SubgroupMatrixConfig[];
@@ -90,11 +90,7 @@ export async function openDevice(options: DeviceOptions): Promise<OpenedDevice> 
     requiredFeatures,
     requiredLimits: Object.fromEntries(WANTED_LIMITS.map((name) => [name, adapter.limits[name]])),
   });
-  const lost = new Promise<string>((resolve) => {
-    void device.lost.then((info) => {
-      if (info.reason !== 'destroyed') resolve(info.message);
-    });
-  });
+  const lost = device.lost.then(({ reason, message }) => `${reason}: ${message}`);
   const matrixConfigs =
     (info as { subgroupMatrixConfigs?: Iterable<SubgroupMatrixConfig> }).subgroupMatrixConfigs ?? [];
   return {

@@ -35,6 +35,7 @@ export class Gpu {
   readonly #pending: Command[] = [];
   #dispatches = 0;
   #failure: Failure | null = null;
+  #closed = false;
   #lost: (error: NibbleError) => void = () => {};
   /** Rejects when the device is lost. */
   readonly #loss: Promise<never>;
@@ -53,7 +54,9 @@ export class Gpu {
       this.#lost = reject;
     });
     this.#loss.catch(() => {});
-    void opened.lost.then((reason) => this.#fail({ code: 'device_lost', reason }));
+    void opened.lost.then((reason) => {
+      if (!this.#closed) this.#fail({ code: 'device_lost', reason });
+    });
     opened.device.onuncapturederror = ({ error }) => {
       this.#failure ??=
         error instanceof GPUOutOfMemoryError
@@ -155,17 +158,35 @@ export class Gpu {
 
   /** A buffer for good (weights, pages), zeroed. Throws `out_of_memory` when the device refuses. */
   async permanent(bytes: number, what: string): Promise<GPUBuffer> {
+    const { buffer, refused } = this.#create(bytes, what);
+    if (await this.#unlessLost(refused)) throw new NibbleError({ code: 'out_of_memory', what, bytes });
+    return buffer;
+  }
+
+  /** As `permanent`, but what the device refuses shows at the next wait. */
+  permanentUnwaited(bytes: number, what: string): GPUBuffer {
+    const { buffer, refused } = this.#create(bytes, what);
+    const told = (isRefused: boolean) => {
+      if (isRefused) this.#failure ??= { code: 'out_of_memory', what, bytes };
+    };
+    // A device that goes away meanwhile is told by its loss.
+    refused.then(told, () => {});
+    return buffer;
+  }
+
+  #create(bytes: number, label: string): { buffer: GPUBuffer; refused: Promise<boolean> } {
     const { device } = this.opened;
     device.pushErrorScope('validation');
     device.pushErrorScope('out-of-memory');
     const size = Math.max(16, Math.ceil(bytes / 16) * 16);
-    const buffer = device.createBuffer({ label: what, size, usage: STORAGE_USAGE });
-    const [refused, invalid] = await this.#unlessLost(Promise.all([device.popErrorScope(), device.popErrorScope()]));
-    if (refused !== null || invalid !== null) throw new NibbleError({ code: 'out_of_memory', what, bytes });
-    return buffer;
+    const buffer = device.createBuffer({ label, size, usage: STORAGE_USAGE });
+    const scopes = Promise.all([device.popErrorScope(), device.popErrorScope()]);
+    return { buffer, refused: scopes.then((errors) => errors.some((error) => error !== null)) };
   }
 
+  /** Waits for work in flight, then closes the device. Every later call throws. */
   async destroy(): Promise<void> {
+    this.#closed = true;
     this.#pending.length = 0;
     this.#dispatches = 0;
     // Dawn crashes when the process or the device ends with work in flight.

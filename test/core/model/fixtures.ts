@@ -82,13 +82,19 @@ async function openBackend(name: RunnableBackend): Promise<Backend> {
   return loadWasmBackend();
 }
 
-/** Logits [ids, vocab], the prompt computed in runs of `runTokens` (null: all at once), in pages that lie out of order. */
+/** The backend is closed afterwards. Logits [ids, vocab], the prompt computed in runs of `runTokens` (null: all at once), in pages that lie out of order. */
 export async function logitsOf(
   { config, checkpoint }: Pick<Fixture, 'config' | 'checkpoint'>,
   ids: readonly number[],
-  options: { backend?: RunnableBackend; quantization?: Quantization; runTokens?: number; plannedTokens?: number } = {},
+  options: {
+    backend?: RunnableBackend | Backend;
+    quantization?: Quantization;
+    runTokens?: number;
+    plannedTokens?: number;
+  } = {},
 ): Promise<Float32Array> {
-  const backend = await openBackend(options.backend ?? 'reference');
+  const { backend: chosen = 'reference' } = options;
+  const backend = typeof chosen === 'string' ? await openBackend(chosen) : chosen;
   const quantization = options.quantization ?? { kind: 'none' };
   const weights = await loadModelWeights(checkpoint, { config, quantization, backend });
   const graph = new Graph(config, weights, backend);
