@@ -29,18 +29,26 @@ export function rounded(value: number): number {
   return Number(value.toPrecision(4));
 }
 
+/** For people: results of one thing, whose names differ after a colon only, on one line. */
 export function tableOf({ task, device, commit, backend, settings, results, ratios, peers }: BenchReport): string {
-  const width = Math.max(...results.map(({ name }) => name.length));
-  const values = results.map(({ value }) => value.toLocaleString('en', { maximumSignificantDigits: 4 }));
-  const valueWidth = Math.max(...values.map(({ length }) => length));
+  const lines = new Map<string, string[]>();
+  for (const { name, value, unit } of results) {
+    const [thing = '', property] = name.split(': ');
+    const own = lines.get(thing) ?? [];
+    own.push(
+      `${value.toLocaleString('en', { maximumSignificantDigits: 4 })} ${property?.startsWith('of the') ? property : unit}`,
+    );
+    lines.set(thing, own);
+  }
+  const width = Math.max(...[...lines.keys()].map(({ length }) => length));
   return [
     `${task} on ${backend}, ${device}, commit ${commit}`,
     Object.entries(settings)
       .map(([name, value]) => `${name} ${value}`)
       .join(', '),
     '',
-    ...results.map(({ name, unit }, i) => `${name.padEnd(width)}  ${values[i]!.padStart(valueWidth)} ${unit}`),
-    ...Object.entries(ratios).map(([rival, ratio]) => `${ratio.toFixed(2)} x ${rival}`),
+    ...[...lines].map(([thing, values]) => `${thing.padEnd(width)}  ${values.join(', ')}`),
+    ...Object.entries(ratios).map(([rival, ratio]) => `${ratio.toFixed(2)} times ${rival}`),
     ...peers
       .filter((peer) => peer.outcome === 'not_measured')
       .map(({ name, reason }) => `${name} was not measured: ${reason}`),

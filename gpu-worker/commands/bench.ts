@@ -1,4 +1,5 @@
 /** Bench: how fast this machine decodes, prefills and multiplies, alone or against rivals in the same run. */
+import { benchKernels } from '../bench/kernel-task.ts';
 import { benchDecode, benchPrefill, type TaskCounts } from '../bench/model-tasks.ts';
 import { type BenchReport, tableOf } from '../bench/report.ts';
 import { DEFAULT_SHAPE } from '../bench/shape.ts';
@@ -24,12 +25,13 @@ export const bench: Command = {
     ...WEIGHT_FLAGS,
     tied: { kind: 'switch', help: 'one matrix for embedding and head, as in small models' },
     batch: { kind: 'text', value: '1,16', help: 'sequences that decode together, each count measured (1)' },
-    context: { kind: 'integer', minimum: 0, help: 'tokens before the first decoded one (0)' },
+    context: { kind: 'integer', minimum: 0, help: 'tokens before the first decoded one (0; kernels 1024)' },
     'new-tokens': { kind: 'integer', minimum: 1, help: 'tokens that one measurement decodes (128)' },
     'prompt-tokens': { kind: 'integer', minimum: 1, help: 'tokens that one prefill step takes (512)' },
     rounds: { kind: 'integer', minimum: 1, help: 'measurements of each contender, of which the median counts (5)' },
     threads: { kind: 'integer', minimum: 1, help: 'threads of the CPU, ours and the rivals’ (1)' },
     peers: { kind: 'switch', help: 'rivals in the same run: node-llama-cpp and wllama; for kernels onnxruntime-web' },
+    profile: { kind: 'switch', help: 'where the time of decode or prefill goes, by kernel' },
     json: JSON_FLAG,
   },
   pending: PENDING_MODEL_FLAGS.filter((name) => name !== 'threads' && name !== 'head-bits'),
@@ -58,7 +60,7 @@ function runTask(task: 'decode' | 'prefill' | 'kernels', options: Options, count
     case 'prefill':
       return benchPrefill(options, counts);
     case 'kernels':
-      throw usage('bench kernels is not supported yet');
+      return benchKernels(options, counts);
     default:
       return task satisfies never;
   }
