@@ -2,7 +2,7 @@
 import type { Backend, Batch } from '../../core/model/backend.ts';
 import { runContest } from './contest.ts';
 import type { TaskCounts } from './model-tasks.ts';
-import { GEMV_PEERS, PEER_CACHE, startPeers } from './peers.ts';
+import { PEER_CACHE, startPeers } from './peers.ts';
 import { RandomWords } from './random-words.ts';
 import { type BenchReport, rounded } from './report.ts';
 import { DEFAULT_SHAPE, parseShape } from './shape.ts';
@@ -30,10 +30,11 @@ const BATCH: Batch = {
 /** The backend must have key/value pages. */
 export async function compareGemv(
   backend: Backend,
+  rivals: readonly string[],
   { threads, rounds }: TaskCounts,
 ): Promise<Pick<BenchReport, 'results' | 'ratios' | 'peers'>> {
   const setup = { shape: parseShape(DEFAULT_SHAPE), threads, contextTokens: 1, cacheDirectory: PEER_CACHE };
-  const { peers, missing } = await startPeers(GEMV_PEERS, setup);
+  const { peers, missing } = await startPeers(rivals, setup);
   try {
     const random = new RandomWords(SEED);
     const weight = await backend.loadLinear(randomWeight(FORMAT, { name: NAME, out: SIZE, in: SIZE }, random), NAME);

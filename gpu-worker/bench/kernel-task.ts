@@ -7,6 +7,7 @@ import { compareGemv } from './gemv.ts';
 import { KernelCases, type NamedCase } from './kernel-cases.ts';
 import { KernelClock } from './kernel-clock.ts';
 import type { TaskCounts } from './model-tasks.ts';
+import { rivalsOf } from './peers.ts';
 import { type BenchReport, type BenchResult, rounded } from './report.ts';
 import { median } from './rounds.ts';
 import { DEFAULT_SHAPE, parseShape } from './shape.ts';
@@ -29,7 +30,9 @@ export async function benchKernels(options: Options, counts: TaskCounts): Promis
     const sizes = { ...counts, shape: parseShape(text), format, head, context, seed: SEED };
     const { timed, limits } = await timeAll(backend, new KernelCases(backend, sizes));
     const results = [...limitResults(limits), ...timed.flatMap((found) => caseResults(found, limits))];
-    const rivals = options.on('peers') ? await compareGemv(backend, counts) : { results: [], ratios: {}, peers: [] };
+    const names = rivalsOf(options, 'gemv');
+    const rivals =
+      names.length > 0 ? await compareGemv(backend, names, counts) : { results: [], ratios: {}, peers: [] };
     return {
       task: 'kernels',
       device: deviceOf(backend),

@@ -3,7 +3,7 @@ import type { Options } from '../command-line.ts';
 import { type Contest, type Rivals, runContest } from './contest.ts';
 import { commitOf, deviceOf } from './device.ts';
 import { profile } from './op-times.ts';
-import { MODEL_PEERS, PEER_CACHE, startPeers } from './peers.ts';
+import { PEER_CACHE, rivalsOf, startPeers } from './peers.ts';
 import { type BenchReport, type BenchResult, rounded } from './report.ts';
 import { Steps } from './steps.ts';
 import { openSubject, SEED, type Subject } from './subject.ts';
@@ -149,7 +149,7 @@ async function withSubject(
   const { shape, kvDtype, graph } = subject;
   const { backend } = graph;
   const setup = { shape, threads, contextTokens: room.tokens, cacheDirectory: PEER_CACHE };
-  const { peers, missing } = await startPeers(options.on('peers') ? MODEL_PEERS : [], setup);
+  const { peers, missing } = await startPeers(rivalsOf(options, 'model'), setup);
   try {
     const steps = new Steps(graph, { ...room, chunkTokens, kvDtype, seed: SEED });
     const found = await measure({ subject, steps, rivals: { peers, missing, rounds }, options });

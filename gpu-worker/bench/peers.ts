@@ -3,6 +3,7 @@ import { type ChildProcess, fork, spawnSync } from 'node:child_process';
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import process from 'node:process';
+import { type Options, usage } from '../command-line.ts';
 import type { PeerAnswer, PeerSetup, PeerTask } from './peer-protocol.ts';
 import type { PeerOutcome } from './report.ts';
 
@@ -15,12 +16,22 @@ const READY_MS = 300_000;
 const TASK_MS = 300_000;
 const REASON_CHARACTERS = 300;
 
-/** The rivals of each task, by the name of their program in bench/peers. */
-export const MODEL_PEERS = ['node-llama-cpp', 'wllama'];
-export const GEMV_PEERS = ['onnxruntime-web'];
+/** By the name of their program in bench/peers. */
+const RIVALS = { model: ['node-llama-cpp', 'wllama'], gemv: ['onnxruntime-web'] };
+
+/** The rivals that --peers and --rivals ask for, of those that can do a task. Throws `usage` for a name that is none of them. */
+export function rivalsOf(options: Options, task: keyof typeof RIVALS): readonly string[] {
+  const wanted = options.text('rivals');
+  if (wanted === null) return options.on('peers') ? RIVALS[task] : [];
+  if (!options.on('peers')) throw usage('--rivals goes with --peers');
+  const names = wanted.split(',').map((name) => name.trim());
+  const unknown = names.find((name) => !RIVALS[task].includes(name));
+  if (unknown !== undefined) throw usage(`--rivals: "${unknown}" is not one of ${RIVALS[task].join(', ')}`);
+  return names;
+}
 
 /** null, or why they could not be installed. */
-export function installPeers(): string | null {
+function installPeers(): string | null {
   if (existsSync(join(PEERS, 'node_modules', '.package-lock.json'))) return null;
   if (!existsSync(join(PEERS, 'package-lock.json'))) return 'bench/peers is not part of this installation';
   process.stderr.write('Installing the rivals (npm ci in bench/peers) …\n');
@@ -128,7 +139,7 @@ export async function startPeers(
   names: readonly string[],
   setup: PeerSetup,
 ): Promise<{ peers: Peer[]; missing: PeerOutcome[] }> {
-  const uninstalled = installPeers();
+  const uninstalled = names.length === 0 ? null : installPeers();
   const peers: Peer[] = [];
   const missing: PeerOutcome[] = [];
   for (const name of names) {
@@ -142,6 +153,8 @@ export async function startPeers(
   return { peers, missing };
 }
 
+/** An error's own line where the text has one, else its end. */
 function shortened(text: string): string {
-  return text.replace(/\s+/g, ' ').trim().slice(-REASON_CHARACTERS) || 'no reason given';
+  const line = text.split('\n').findLast((each) => /^\s*(\w*Error|npm error)\b.*:? \S/.test(each)) ?? text;
+  return line.replace(/\s+/g, ' ').trim().slice(-REASON_CHARACTERS) || 'no reason given';
 }

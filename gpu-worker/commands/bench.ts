@@ -1,6 +1,7 @@
 /** Bench: how fast this machine decodes, prefills and multiplies, alone or against rivals in the same run. */
 import { benchKernels } from '../bench/kernel-task.ts';
 import { benchDecode, benchPrefill, type TaskCounts } from '../bench/model-tasks.ts';
+import { rivalsOf } from '../bench/peers.ts';
 import { type BenchReport, tableOf } from '../bench/report.ts';
 import { DEFAULT_SHAPE } from '../bench/shape.ts';
 import { WEIGHT_FLAGS } from '../bench/weight-format.ts';
@@ -31,6 +32,7 @@ export const bench: Command = {
     rounds: { kind: 'integer', minimum: 1, help: 'measurements of each contender, of which the median counts (5)' },
     threads: { kind: 'integer', minimum: 1, help: 'threads of the CPU, ours and the rivals’ (1)' },
     peers: { kind: 'switch', help: 'rivals in the same run: node-llama-cpp and wllama; for kernels onnxruntime-web' },
+    rivals: { kind: 'text', value: 'a,b', help: 'of the rivals, only these' },
     profile: { kind: 'switch', help: 'where the time of decode or prefill goes, by kernel' },
     json: JSON_FLAG,
   },
@@ -49,6 +51,7 @@ async function run(options: Options): Promise<void> {
   if (PENDING_TASKS.includes(task!)) throw usage(`bench ${task} is not supported yet`);
   if (!TASKS.includes(task!)) throw usage(`there is no bench "${task}"; it is one of ${TASKS.join(', ')}`);
   const counts = countsOf(options);
+  rivalsOf(options, task === 'kernels' ? 'gemv' : 'model');
   const report = await runTask(task as 'decode' | 'prefill' | 'kernels', options, counts);
   console.log(options.on('json') ? JSON.stringify(report) : tableOf(report));
 }
