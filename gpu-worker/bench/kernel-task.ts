@@ -1,7 +1,7 @@
 /** KernelTask: `nibble bench kernels`, every op's time and what part of the device's best it reaches. */
 import type { Backend } from '../../core/model/backend.ts';
 import { openBackend } from '../backends.ts';
-import { type Options, usage } from '../command-line.ts';
+import type { Options } from '../command-line.ts';
 import { commitOf, deviceOf, measurableOf } from './device.ts';
 import { compareGemv } from './gemv.ts';
 import { KernelCases, type NamedCase } from './kernel-cases.ts';
@@ -21,7 +21,6 @@ interface Limits {
 }
 
 export async function benchKernels(options: Options, counts: TaskCounts): Promise<BenchReport> {
-  if (options.has('model-id')) throw usage('bench kernels measures --shape; it takes no --model-id');
   const text = options.text('shape') ?? DEFAULT_SHAPE;
   const [format, head] = [weightFormatOf(options), headFormatOf(options)];
   const context = counts.context === 0 ? 1024 : counts.context;

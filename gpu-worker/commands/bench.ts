@@ -11,6 +11,12 @@ import { JSON_FLAG, MODEL_FLAGS, PENDING_MODEL_FLAGS } from '../model-flags.ts';
 /** Promised in the interface, built by later work. */
 const PENDING_TASKS = ['serve', 'edge'];
 const TASKS = ['decode', 'prefill', 'kernels'];
+/** Flags that say nothing to a task: refused, never ignored. */
+const FOREIGN: Readonly<Record<string, readonly string[]>> = {
+  decode: ['prompt-tokens'],
+  prefill: ['batch', 'context', 'new-tokens'],
+  kernels: ['model-id', 'quantize', 'tied', 'new-tokens', 'profile'],
+};
 
 export const bench: Command = {
   name: 'bench',
@@ -50,6 +56,9 @@ async function run(options: Options): Promise<void> {
   const [task] = options.positionals;
   if (PENDING_TASKS.includes(task!)) throw usage(`bench ${task} is not supported yet`);
   if (!TASKS.includes(task!)) throw usage(`there is no bench "${task}"; it is one of ${TASKS.join(', ')}`);
+  for (const flag of FOREIGN[task!]!) if (options.has(flag)) throw usage(`--${flag} is not for bench ${task}`);
+  if (options.has('quantize') && !options.has('model-id'))
+    throw usage('--quantize is for --model-id; random weights are stored as --weights says');
   const counts = countsOf(options);
   rivalsOf(options, task === 'kernels' ? 'gemv' : 'model');
   const report = await runTask(task as 'decode' | 'prefill' | 'kernels', options, counts);
