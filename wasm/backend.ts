@@ -9,6 +9,8 @@ import {
   kvUnsupported,
   type Linear,
   type LinearWeight,
+  type Measurable,
+  type MeasuredRate,
   type Rope,
   type TopLogits,
   type Vector,
@@ -16,6 +18,7 @@ import {
 import { topLogits } from '../core/model/top-logits.ts';
 import { instantiateKernels, type Kernels, type KernelVariant } from './kernels.ts';
 import { KeyValues } from './key-values.ts';
+import { dotLimit, readLimit } from './limits.ts';
 import { runLinear } from './linear.ts';
 import { KernelMemory } from './memory.ts';
 import * as rowOps from './row-ops.ts';
@@ -39,7 +42,7 @@ export function createWasmBackend(
   return new WasmBackend(instantiateKernels(module, memory.memory), memory, variant);
 }
 
-export class WasmBackend implements Backend {
+export class WasmBackend implements Backend, Measurable {
   readonly name = 'wasm';
   readonly defaultKvDtype = 'f32';
   readonly batchInvariant = true;
@@ -180,6 +183,18 @@ export class WasmBackend implements Backend {
 
   async top(logits: Activation, count: number, temperatures: Float32Array): Promise<TopLogits> {
     return topLogits(this.#values(logits), logits.rows, logits.cols, count, temperatures);
+  }
+
+  get device(): string {
+    return `WebAssembly, ${this.variant} SIMD, 1 thread`;
+  }
+
+  async measureBandwidth(): Promise<MeasuredRate> {
+    return readLimit(this.#space.kernels, this.#space.memory);
+  }
+
+  async measureMatmul(): Promise<MeasuredRate> {
+    return dotLimit(this.#space.kernels, this.variant);
   }
 
   async dispose(): Promise<void> {

@@ -128,6 +128,8 @@ export interface Kernels extends GptqKernels, ActivationKernels {
   ): void;
   exp_f32(x: number, y: number, count: number): void;
   tanh_f32(x: number, y: number, count: number): void;
+  read_limit(x: number, bytes: number): number;
+  dot_limit(seed: number, rounds: number): number;
 }
 
 type EmbedKernel = (

@@ -256,3 +256,42 @@ export interface Backend {
   /** Frees everything. No call may follow. */
   dispose(): Promise<void>;
 }
+
+/** Bytes or operations a second, and by doing what. */
+export interface MeasuredRate {
+  /** For the report: "read, 16-byte loads", "copy", "f16 subgroup matrices". */
+  what: string;
+  /** Bytes, or operations, of which a multiply and an add are two. */
+  perSecond: number;
+}
+
+/** One kernel's part of a profiled run. */
+export interface KernelTime {
+  /** The kernel's file name, then what tells its dispatches apart: "linear_gptq 1x4096 -> 11008". */
+  kernel: string;
+  calls: number;
+  /** All calls together, on the device's own clock where it has one. */
+  ms: number;
+}
+
+/**
+ * What a backend may offer to `nibble bench` beside `Backend`: what its device can do at best, by the plainest kernels in the backend's own
+ * language, so that a kernel's speed can be told as a fraction of it. Nothing else needs it. Each call measures anew, takes about a second
+ * at most and gives its memory back. Calls come between steps and end the current one: activations are no longer valid.
+ */
+export interface Measurable {
+  /** Adapter, driver and kernel variant, for people: "NVIDIA H100 (Vulkan), f16, subgroups of 32". */
+  readonly device: string;
+  /**
+   * The best of several passes over memory at least four times the last cache, written to before. What decode is bound by:
+   * a "read" counts each byte once, a "copy" counts it read and written. A device that can do both tells the faster.
+   */
+  measureBandwidth(): Promise<MeasuredRate>;
+  /** The best of several runs of multiply-adds without memory traffic, by the arithmetic that the backend's prefill kernels use. What prefill is bound by. */
+  measureMatmul(): Promise<MeasuredRate>;
+  /**
+   * Runs `run` with every kernel timed, and sums by kernel, largest first. Timing may slow the run as a whole; a kernel's own time is right.
+   * Absent where an op is done when its call returns: then the caller's clock tells the same.
+   */
+  profile?(run: () => Promise<void>): Promise<KernelTime[]>;
+}

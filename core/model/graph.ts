@@ -4,7 +4,7 @@ import type { Activation, Backend, Batch, Rope } from './backend.ts';
 import type { ModelConfig } from './config.ts';
 import { normOf, ResidualStream } from './residual-stream.ts';
 import { type RopeOptions, ropeTables } from './rope.ts';
-import type { LayerWeights, ModelWeights, Norm, QueryKeyValue } from './weights.ts';
+import { type LayerWeights, type ModelWeights, type Norm, type QueryKeyValue, stepWeightBytes } from './weights.ts';
 
 /** One step's rotary tables; layers share those of equal options. */
 type StepRopes = ReadonlyMap<RopeOptions, Rope>;
@@ -22,6 +22,11 @@ export class Graph {
     this.#weights = weights;
     const ropes = config.layerAttention.map((layer) => layer.rope).filter((rope) => rope !== null);
     this.#ropes = [...new Set(ropes)];
+  }
+
+  /** Bytes of weights that a step reads, as they lie on the backend. */
+  get stepWeightBytes(): number {
+    return stepWeightBytes(this.#weights);
   }
 
   /** Runs one batch. Resolves to the logits [outputRows.length, vocab] f32, rows in the order of batch.outputRows. */

@@ -9,6 +9,7 @@ export { embed_f16, embed_f32 } from './embed';
 export { exp_f32 } from './exp';
 export { gather_rows } from './gather_rows';
 export { layer_norm, layer_norm_bias } from './layer_norm';
+export { dot_limit, read_limit } from './limits';
 export { linear_bnb4_blocks, linear_bnb4_chunks } from './linear_bnb4';
 export { linear_dense_f16, linear_dense_f32, pad_rows } from './linear_dense';
 export {
