@@ -6,6 +6,7 @@ import { readJson, readText } from '../core/formats/file-set.ts';
 import { quantizationLabel, readQuantization } from '../core/formats/quantization.ts';
 import { MAX_CONFIG_BYTES } from '../core/formats/quantization-config.ts';
 import { countParameters } from '../core/formats/quantized-modules.ts';
+import type { HeadBits } from '../core/formats/requantize.ts';
 import type { Backend } from '../core/model/backend.ts';
 import { loadModelWeights } from '../core/model/checkpoint.ts';
 import { type ModelConfig, parseModelConfig } from '../core/model/config.ts';
@@ -67,6 +68,7 @@ export async function loadModel(options: Options, text: 'needed' | 'optional' = 
       config,
       quantization,
       backend,
+      headBits: (options.number('head-bits') ?? 16) as HeadBits,
       onTensor: progressBar('Loading'),
     });
     const bits = quantization.kind === 'gptq' ? quantization.config.bits : 0;

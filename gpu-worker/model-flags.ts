@@ -15,13 +15,18 @@ export const MODEL_FLAGS = {
     help: "how the weights are quantized; the checkpoint's own config by default",
     env: 'QUANTIZE',
   },
+  'head-bits': {
+    kind: 'integer',
+    choices: ['16', '8', '4'],
+    help: 'bits of embedding and head, requantized on load (16: as the checkpoint has them)',
+    env: 'HEAD_BITS',
+  },
 } as const satisfies Record<string, Flag>;
 
 /** TGI's and our own model options that later work builds. */
 export const PENDING_MODEL_FLAGS = [
   'revision',
   'threads',
-  'head-bits',
   'deterministic',
   'dtype',
   'huggingface-hub-cache',
