@@ -8,7 +8,7 @@ export default defineConfig({
         test: {
           name: 'node',
           include: ['test/**/*.test.ts'],
-          exclude: ['test/edge/*.test.ts', 'test/edge/{queue,ledger,catalog}/**', 'test/wasm/workerd/**'],
+          exclude: ['test/edge/*.test.ts', 'test/edge/{queue,ledger,catalog,fallback}/**', 'test/wasm/workerd/**'],
           testTimeout: 60_000,
           hookTimeout: 120_000,
         },
