@@ -10,7 +10,7 @@ import { describe, type Failure, failureOf, toHttp } from '../../core/errors.ts'
 import type { Frame, ModelCard, WorkerMessage } from '../../core/protocol.ts';
 import { EdgeMessage, PING, PONG, PROTOCOL_VERSION, parseMessage } from '../../core/protocol.ts';
 import type { Outcome } from '../api/service.ts';
-import { moveIn } from './isolate-memory.ts';
+import { moveIn, moveOut, type Occupant } from './isolate-memory.ts';
 import { LIMIT_BYTES } from './memory-plan.ts';
 import { openR2Model } from './r2-files.ts';
 import { cardOf, loadResident, planModel, type Resident, SLOTS } from './resident.ts';
@@ -35,17 +35,15 @@ interface Link {
   asked: boolean;
 }
 
-export class FallbackObject extends DurableObject<FallbackEnv> {
+export class FallbackObject extends DurableObject<FallbackEnv> implements Occupant {
   #resident: Promise<Resident> | null = null;
+  #loading = false;
   #link: Link | null = null;
 
   constructor(ctx: DurableObjectState, env: FallbackEnv) {
     super(ctx, env);
     // A socket that outlived an earlier instance has leases that nobody holds: it says farewell, and the queue opens another.
-    for (const socket of ctx.getWebSockets()) {
-      socket.send(JSON.stringify({ type: 'draining' } satisfies WorkerMessage));
-      socket.close(1012, 'restarted');
-    }
+    for (const socket of ctx.getWebSockets()) farewell(socket);
   }
 
   /** The model as the catalog lists it, or why this object cannot run it; no weight is read. */
@@ -73,9 +71,20 @@ export class FallbackObject extends DurableObject<FallbackEnv> {
     }
   }
 
+  /**
+   * For another model in this isolate: an idle one is loaded again when it is needed. Called by another object, whose event may not
+   * touch this one's socket: the next message over it finds the model gone.
+   */
+  leave(): boolean {
+    if (this.#loading || this.#link?.leases.busy) return false;
+    this.#resident = null;
+    this.#link = null;
+    return true;
+  }
+
   override async webSocketMessage(socket: WebSocket, text: string | ArrayBuffer): Promise<void> {
     const link = this.#linkOf(socket);
-    if (link === null) return;
+    if (link === null) return farewell(socket);
     if (text === PONG) return this.#slice(link);
     const message = parseMessage(EdgeMessage, typeof text === 'string' ? text : '');
     if (!message.ok) return socket.close(1008, 'not a message of the protocol');
@@ -134,7 +143,7 @@ export class FallbackObject extends DurableObject<FallbackEnv> {
   #end(link: Link): void {
     this.#link = null;
     link.leases.cancelAll();
-    link.socket.close(1000, 'bye');
+    farewell(link.socket);
   }
 
   /** One event's worth of steps. */
@@ -158,10 +167,16 @@ export class FallbackObject extends DurableObject<FallbackEnv> {
   }
 
   #load(model: string): Promise<Resident> {
-    this.#resident ??= this.#loadNow(model).catch((error: unknown) => {
-      this.#resident = null;
-      throw error;
-    });
+    if (this.#resident !== null) return this.#resident;
+    this.#loading = true;
+    this.#resident = this.#loadNow(model)
+      .catch((error: unknown) => {
+        this.#resident = null;
+        throw error;
+      })
+      .finally(() => {
+        this.#loading = false;
+      });
     return this.#resident;
   }
 
@@ -169,22 +184,21 @@ export class FallbackObject extends DurableObject<FallbackEnv> {
     const files = openR2Model(this.env.MODELS, model);
     const planned = await planModel(files);
     const { weightBytes, kvBytes, stepBytes, heapBytes } = planned.plan;
-    let resident: Resident | null = null;
-    const leave = () => {
-      if (resident === null || this.#link !== null) return false;
-      this.#resident = null;
-      void resident.backend.dispose();
-      return true;
-    };
-    const moveOut = moveIn({ model, bytes: weightBytes + kvBytes + stepBytes + heapBytes, leave }, LIMIT_BYTES);
+    moveIn(model, weightBytes + kvBytes + stepBytes + heapBytes, this, LIMIT_BYTES);
     try {
-      resident = await loadResident(files, model, planned);
-      return resident;
+      return await loadResident(files, model, planned);
     } catch (error) {
-      moveOut();
+      moveOut(model);
       throw error;
     }
   }
+}
+
+/** Its leases are free and it did not die of them. */
+function farewell(socket: WebSocket): void {
+  if (socket.readyState !== WebSocket.OPEN) return;
+  socket.send(JSON.stringify({ type: 'draining' } satisfies WorkerMessage));
+  socket.close(1000, 'bye');
 }
 
 function send(link: Link, frames: Frame[]): void {

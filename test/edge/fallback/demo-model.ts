@@ -1,8 +1,9 @@
 /** Demo model: the shipped int4 model in the test's bucket, and requests for it. */
 import { env } from 'cloudflare:workers';
-import type { JobEvent, JobRequest, Submission } from '../../../edge/api/service.ts';
+import type { ModelCard } from '../../../core/protocol.ts';
+import type { JobEvent, JobRequest } from '../../../edge/api/service.ts';
 import type { FallbackPolicy } from '../../../edge/queue/policy.ts';
-import { admin } from '../edge-under-test.ts';
+import { admin, service, type TestAccount } from '../edge-under-test.ts';
 
 const FILES = ['config.json', 'generation_config.json', 'model.safetensors', 'tokenizer.json', 'tokenizer_config.json'];
 
@@ -14,6 +15,13 @@ export async function demoWithFallback(name: string, fallback: FallbackPolicy): 
   }
   await admin('PUT', `/models/${name}`, { fallback });
   return name;
+}
+
+/** As the catalog has it. */
+export async function cardOf(account: TestAccount, model: string): Promise<ModelCard> {
+  const listed = await service.models(account.caller);
+  if (!listed.ok) throw new Error(listed.failure.code);
+  return listed.value.find(({ id }) => id === model)!;
 }
 
 /** A sampled story: another seed gives another one. */
@@ -64,5 +72,3 @@ export async function readRest(reader: ReadableStreamDefaultReader<JobEvent>): P
     if (value.type !== 'waiting') events.push(value);
   }
 }
-
-export type { Submission };
