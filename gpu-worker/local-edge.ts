@@ -26,6 +26,8 @@ export interface LocalEdgeOptions {
   variables?: Record<string, string>;
   /** Models for the fallback: name → directory. */
   models?: Record<string, string>;
+  /** Where V8's inspector of the fallback's script listens; absent: nowhere. */
+  fallbackInspectorPort?: number;
 }
 
 interface Secrets {
@@ -39,6 +41,7 @@ export async function startLocalEdge({
   state,
   variables = {},
   models = {},
+  fallbackInspectorPort,
 }: LocalEdgeOptions): Promise<LocalEdge> {
   // Wrangler must neither report nor ask for anything on a machine that may be offline.
   Object.assign(process.env, {
@@ -71,9 +74,10 @@ export async function startLocalEdge({
   const failed = (error: Error) => {
     throw new NibbleError({ code: 'internal', reason: `the edge did not start: ${error.message}` });
   };
+  const inspector = fallbackInspectorPort === undefined ? false : { hostname: HOST, port: fallbackInspectorPort };
   const fallback = await startWorker({
     config: join(ROOT, 'edge', 'fallback', 'wrangler.toml'),
-    dev: { ...dev, server: { hostname: HOST, port: 0 } },
+    dev: { ...dev, inspector, server: { hostname: HOST, port: 0 } },
   }).catch(failed);
   await fallback.ready;
   const worker = await startWorker({

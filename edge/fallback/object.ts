@@ -11,7 +11,7 @@ import type { Frame, ModelCard, WorkerMessage } from '../../core/protocol.ts';
 import { EdgeMessage, PING, PONG, PROTOCOL_VERSION, parseMessage } from '../../core/protocol.ts';
 import type { Outcome } from '../api/service.ts';
 import { moveIn, moveOut, type Occupant } from './isolate-memory.ts';
-import { LIMIT_BYTES } from './memory-plan.ts';
+import { LIMIT_BYTES, type MemoryPlan } from './memory-plan.ts';
 import { openR2Model } from './r2-files.ts';
 import { cardOf, loadResident, planModel, type Resident, SLOTS } from './resident.ts';
 
@@ -54,6 +54,12 @@ export class FallbackObject extends DurableObject<FallbackEnv> implements Occupa
     } catch (error) {
       return { ok: false, failure: failureOf(error) };
     }
+  }
+
+  /** What the loaded model takes, planned and now; null when none is loaded. */
+  async memory(): Promise<{ plan: MemoryPlan; wasmBytes: number } | null> {
+    const resident = await this.#resident;
+    return resident === null ? null : { plan: resident.plan, wasmBytes: resident.backend.memoryBytes };
   }
 
   /** GET /link?model=M from the model's queue. Answers when the model is loaded: 101, or why it cannot be. */
