@@ -25,7 +25,7 @@ export interface TableRows {
 
 /**
  * |W − result| is at most half a scale, and a scale is the smallest f16 that holds its group: max(largest / (2^(bits−1) − 1),
- * −smallest / 2^(bits−1)). Never holds more of the table than its result and READ_BYTES. Throws `file_invalid` on values that are not
+ * −smallest / 2^(bits−1)). Of the table itself it holds READ_BYTES at a time, and one row as floats. Throws `file_invalid` on values that are not
  * finite or whose scale is beyond f16.
  */
 export async function requantizeTable(table: TableRows, bits: 8 | 4): Promise<GptqWeight> {
@@ -45,12 +45,13 @@ export async function requantizeTable(table: TableRows, bits: 8 | 4): Promise<Gp
     gIdx: null,
     bias: null,
   };
-  const rowsAtOnce = Math.max(1, Math.floor(READ_BYTES / (inFeatures * (dtype === 'f32' ? 4 : 2))));
+  const rowBytes = inFeatures * (dtype === 'f32' ? 4 : 2);
+  const rowsAtOnce = Math.max(1, Math.floor(READ_BYTES / rowBytes));
   for (let first = 0; first < outFeatures; first += rowsAtOnce) {
     const count = Math.min(rowsAtOnce, outFeatures - first);
-    const values = floatsOf(await table.read(first, count), dtype);
+    const bytes = await table.read(first, count);
     for (let row = 0; row < count; row++)
-      requantizeRow(values.subarray(row * inFeatures, (row + 1) * inFeatures), weight, first + row, table);
+      requantizeRow(floatsOf(bytes.subarray(row * rowBytes, (row + 1) * rowBytes), dtype), weight, first + row, table);
   }
   return weight;
 }

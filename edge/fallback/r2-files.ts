@@ -1,10 +1,17 @@
-/** R2 files: a model's files in a bucket, under models/<name>/<file>, read by ranges. */
+/** R2 files: a model's files in a bucket, under models/<name>/<file>, read by ranges, a few megabytes a request. */
 import { NibbleError } from '../../core/errors.ts';
 import type { ByteSource } from '../../core/formats/byte-source.ts';
 import type { FileSet } from '../../core/formats/file-set.ts';
 
 /** No file or tensor of a model that fits is read in larger pieces; more would not fit beside what is loaded. */
 const MAX_READ_BYTES = 48_000_000;
+
+/**
+ * A request takes tens of milliseconds, and a small model has hundreds of tensors: smaller reads come out of windows of this size. Two
+ * of them, because files keep tensors of one type together, so that a layer's lie in two places.
+ */
+const WINDOW_BYTES = 4_000_000;
+const NUM_WINDOWS = 2;
 
 export function openR2Model(bucket: R2Bucket, model: string): FileSet {
   const prefix = `models/${model}/`;
@@ -21,13 +28,28 @@ export function openR2Model(bucket: R2Bucket, model: string): FileSet {
   };
 }
 
+interface Window {
+  begin: number;
+  bytes: Uint8Array;
+}
+
 /** The object as it was found: one that is replaced or removed meanwhile cannot be read on. */
 function sourceOf(bucket: R2Bucket, { key, size, etag }: R2Object): ByteSource {
   const missing = (reason: string) => new NibbleError({ code: 'file_missing', file: key, reason });
+  let windows: Window[] = [];
+  const fetchRange = async (offset: number, length: number): Promise<Uint8Array> => {
+    const object = await bucket.get(key, { range: { offset, length }, onlyIf: { etagMatches: etag } });
+    if (object === null) throw missing('was removed while it was read');
+    if (!('body' in object)) throw missing('was replaced while it was read');
+    return new Uint8Array(await object.arrayBuffer());
+  };
   return {
     name: key,
     size,
-    async read(offset, length) {
+    /** Views of a window where it is small: whoever keeps it copies it. */
+    async read(offset, wanted) {
+      const length = Math.min(wanted, size - offset);
+      if (length <= 0) return new Uint8Array(0);
       if (length > MAX_READ_BYTES)
         throw new NibbleError({
           code: 'model_unsupported',
@@ -35,12 +57,12 @@ function sourceOf(bucket: R2Bucket, { key, size, etag }: R2Object): ByteSource {
           option: 'memory',
           reason: `${length} bytes are needed at once; the fallback reads at most ${MAX_READ_BYTES}`,
         });
-      if (length === 0 || offset >= size) return new Uint8Array(0);
-      const range = { offset, length: Math.min(length, size - offset) };
-      const object = await bucket.get(key, { range, onlyIf: { etagMatches: etag } });
-      if (object === null) throw missing('was removed while it was read');
-      if (!('body' in object)) throw missing('was replaced while it was read');
-      return new Uint8Array(await object.arrayBuffer());
+      if (length >= WINDOW_BYTES) return fetchRange(offset, length);
+      const found = windows.find(({ begin, bytes }) => offset >= begin && offset + length <= begin + bytes.length);
+      const bytes = found?.bytes ?? (await fetchRange(offset, Math.min(WINDOW_BYTES, size - offset)));
+      const window = found ?? { begin: offset, bytes };
+      windows = [window, ...windows.filter((other) => other !== window)].slice(0, NUM_WINDOWS);
+      return window.bytes.subarray(offset - window.begin, offset - window.begin + length);
     },
   };
 }

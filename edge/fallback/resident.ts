@@ -15,8 +15,6 @@ import { LIMIT_BYTES, type MemoryPlan, planMemory } from './memory-plan.ts';
 export const SLOTS = 4;
 /** f16 tables are half of a tiny model's bytes. */
 const HEAD_BITS: HeadBits = 8;
-/** What the wasm backend likes best: texts are then those of a worker. */
-const KV_DTYPE: KvDtype = 'f32';
 
 export interface ModelPlan {
   outline: ModelOutline;
@@ -35,7 +33,9 @@ export interface Resident {
 export async function planModel(files: FileSet): Promise<ModelPlan> {
   const outline = await openModelOutline(files, null);
   const tokenizerBytes = (await files.open('tokenizer.json'))?.size ?? 0;
-  const options = { headBits: HEAD_BITS, kvDtype: KV_DTYPE, tokenizerBytes, slots: SLOTS };
+  // What the backend likes best: texts are then those of a worker.
+  const kvDtype: KvDtype = createWasmBackend(kernels, 'relaxed').defaultKvDtype;
+  const options = { headBits: HEAD_BITS, kvDtype, tokenizerBytes, slots: SLOTS };
   return { outline, plan: planMemory(files.name, outline, options) };
 }
 
@@ -55,7 +55,6 @@ export async function loadResident(files: FileSet, model: string, { outline, pla
     maxSequences: SLOTS,
     maxBatchTokens: plan.stepTokens,
     maxCachedTokens: plan.cachedTokens,
-    kvDtype: KV_DTYPE,
   });
   return { card: modelCard(model, outline, text, plan.contextTokens), engine, backend, plan, parameters };
 }
