@@ -33,13 +33,18 @@ export const MODEL_FLAGS = {
     help: 'one order of summation: a text does not depend on what else runs (always so on wasm)',
     env: 'DETERMINISTIC',
   },
+  'head-bits': {
+    kind: 'integer',
+    choices: ['16', '8', '4'],
+    help: 'bits of embedding and head, requantized on load (16: as the checkpoint has them)',
+    env: 'HEAD_BITS',
+  },
 } as const satisfies Record<string, Flag>;
 
 /** TGI's and our own model options that later work builds. */
 export const PENDING_MODEL_FLAGS = [
   'revision',
   'threads',
-  'head-bits',
   'huggingface-hub-cache',
   'sharded',
   'num-shard',

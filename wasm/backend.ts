@@ -60,6 +60,11 @@ export class WasmBackend implements Backend, Measurable {
     return this.#space.memory.usedBytes;
   }
 
+  /** Bytes of linear memory, in use or not. */
+  get memoryBytes(): number {
+    return this.#space.memory.memory.buffer.byteLength;
+  }
+
   async loadLinear(weight: LinearWeight, label: string): Promise<Linear> {
     return loadWeight(this.#space.memory, weight, label);
   }

@@ -1,15 +1,22 @@
 /** Row ops: everything that treats each row of an activation alone. One function an op of the Backend, by the same name. */
 import type { Activation, ActivationFunction, Linear, Vector } from '../core/model/backend.ts';
+import { embedGptq } from './embed-gptq.ts';
 import { expectSameShape, impossible, type WasmActivation } from './tensors.ts';
 import { denseTable } from './weights.ts';
 import type { Workspace } from './workspace.ts';
 
 export function embed(space: Workspace, table: Linear, ids: Int32Array, scale: number): Activation {
-  const { weights, dtype, stride, outFeatures, inFeatures } = denseTable(space.weight(table));
+  const weight = space.weight(table);
+  const { outFeatures, inFeatures } = weight;
   space.batch();
   const outside = ids.find((id) => id < 0 || id >= outFeatures);
   if (outside !== undefined) throw impossible(`embed: row ${outside} of a table of ${outFeatures}`);
   const y = space.activation(ids.length, inFeatures);
+  if (weight.kind === 'gptq') {
+    embedGptq(space, weight, ids, scale, y.address);
+    return y;
+  }
+  const { weights, dtype, stride } = denseTable(weight);
   const mark = space.memory.mark;
   const kernel = dtype === 'f16' ? space.kernels.embed_f16 : space.kernels.embed_f32;
   kernel(weights, space.placeInts(ids), y.address, ids.length, inFeatures, stride, scale);

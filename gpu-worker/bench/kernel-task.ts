@@ -1,6 +1,6 @@
 /** KernelTask: `nibble bench kernels`, every op's time and what part of the device's best it reaches. */
 import type { Backend } from '../../core/model/backend.ts';
-import { openBackend } from '../backends.ts';
+import { backendChoice, openBackend } from '../backends.ts';
 import type { Options } from '../command-line.ts';
 import { commitOf, deviceOf, measurableOf } from './device.ts';
 import { compareGemv } from './gemv.ts';
@@ -24,7 +24,7 @@ export async function benchKernels(options: Options, counts: TaskCounts): Promis
   const text = options.text('shape') ?? DEFAULT_SHAPE;
   const [format, head] = [weightFormatOf(options), headFormatOf(options)];
   const context = counts.context === 0 ? 1024 : counts.context;
-  const backend = await openBackend(options.text('backend') ?? 'auto');
+  const backend = await openBackend(backendChoice(options));
   try {
     const sizes = { ...counts, shape: parseShape(text), format, head, context, seed: SEED };
     const { timed, limits } = await timeAll(backend, new KernelCases(backend, sizes));

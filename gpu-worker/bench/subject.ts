@@ -1,7 +1,7 @@
 /** Subject: the model that a bench measures, loaded or made up, with what tells it apart. */
 import type { KvDtype } from '../../core/model/backend.ts';
 import type { Graph } from '../../core/model/graph.ts';
-import { openBackend } from '../backends.ts';
+import { backendChoice, openBackend } from '../backends.ts';
 import { type Options, usage } from '../command-line.ts';
 import { loadModel } from '../loader.ts';
 import { progressBar } from '../progress.ts';
@@ -40,7 +40,7 @@ async function madeUp(options: Options, contextTokens: number): Promise<Subject>
   const shape = parseShape(text);
   const [format, head] = [weightFormatOf(options), headFormatOf(options)];
   const tied = options.on('tied');
-  const backend = await openBackend(options.text('backend') ?? 'auto');
+  const backend = await openBackend(backendChoice(options));
   const onMatrix = progressBar('Making weights');
   const graph = await makeRandomModel(backend, { shape, format, head, tied, contextTokens, seed: SEED, onMatrix });
   const kvDtype = backend.defaultKvDtype;

@@ -21,7 +21,8 @@ const DIRECTORY = join(import.meta.dirname, 'kernels');
 
 /**
  * Lines `#if NAME`, `#if !NAME`, `#else`, `#endif` choose by a define (a number counts as on unless 0), and `#include "file"` puts
- * another file there. Numbers are declared as `const NAME = value;` after the `enable` lines.
+ * another file there. `#repeat i COUNT` … `#end` writes the lines between COUNT times, `$i` as 0, 1, …: unrolled for every driver alike.
+ * `@binding(next)` takes the number after the bindings before it. Numbers are declared as `const NAME = value;` after the `enable` lines.
  */
 export function shaderSource(file: string, defines: Defines): string {
   const lines = expand(file, defines);
@@ -29,41 +30,64 @@ export function shaderSource(file: string, defines: Defines): string {
     .filter(([, value]) => typeof value === 'number')
     .map(([name, value]) => `const ${name} = ${value};`);
   const isDirective = (line: string) => /^(enable|requires|diagnostic)\b/.test(line);
-  return [...lines.filter(isDirective), ...constants, ...lines.filter((line) => !isDirective(line))].join('\n');
+  let bindings = 0;
+  return [...lines.filter(isDirective), ...constants, ...lines.filter((line) => !isDirective(line))]
+    .join('\n')
+    .replaceAll(/@binding\((\w+)\)/g, (_, number) => {
+      const index = number === 'next' ? bindings : Number(number);
+      bindings = index + 1;
+      return `@binding(${index})`;
+    });
+}
+
+/** The lines with every `#repeat` written out, outer ones first. A count that is no define is 0: its `#if` may be off. */
+function unrolled(file: string, lines: readonly string[], defines: Defines): string[] {
+  const begin = lines.findIndex((line) => line.startsWith('#repeat '));
+  if (begin < 0) return [...lines];
+  const [, name, count] = /^#repeat (\w+) (\w+)$/.exec(lines[begin]!) ?? [];
+  let depth = 0;
+  const end = lines.findIndex((line, at) => {
+    if (at < begin) return false;
+    depth += line.startsWith('#repeat ') ? 1 : line === '#end' ? -1 : 0;
+    return depth === 0;
+  });
+  if (count === undefined || end < 0) throw new Error(`${file}:${begin + 1}: an open #repeat`);
+  const body = lines.slice(begin + 1, end);
+  const times = Number(/^\d+$/.test(count) ? count : (defines[count] ?? 0));
+  const copies = Array.from({ length: times }, (_, i) => body.map((line) => line.replaceAll(`$${name}`, `${i}`)));
+  return unrolled(file, [...lines.slice(0, begin), ...copies.flat(), ...lines.slice(end + 1)], defines);
 }
 
 function expand(file: string, defines: Defines): string[] {
   const kept: string[] = [];
   /** For every open `#if`: whether lines are kept inside it. */
   const open: boolean[] = [];
-  readFileSync(join(DIRECTORY, file), 'utf8')
-    .split('\n')
-    .forEach((line, at) => {
-      const [, word, rest = ''] = /^#(\w+)\s*(.*)$/.exec(line) ?? [];
-      const keeps = open.every(Boolean);
-      switch (word) {
-        case undefined:
-          if (keeps) kept.push(line);
-          return;
-        case 'include':
-          if (keeps) kept.push(...expand(rest.replaceAll('"', ''), defines));
-          return;
-        case 'if': {
-          const name = rest.replace('!', '');
-          if (keeps && !(name in defines)) throw new Error(`${file}:${at + 1}: ${name} is not defined`);
-          open.push(Boolean(defines[name]) !== rest.startsWith('!'));
-          return;
-        }
-        case 'else':
-          open.push(!open.pop());
-          return;
-        case 'endif':
-          open.pop();
-          return;
-        default:
-          throw new Error(`${file}:${at + 1}: #${word} is no directive`);
+  unrolled(file, readFileSync(join(DIRECTORY, file), 'utf8').split('\n'), defines).forEach((line, at) => {
+    const [, word, rest = ''] = /^#(\w+)\s*(.*)$/.exec(line) ?? [];
+    const keeps = open.every(Boolean);
+    switch (word) {
+      case undefined:
+        if (keeps) kept.push(line);
+        return;
+      case 'include':
+        if (keeps) kept.push(...expand(rest.replaceAll('"', ''), defines));
+        return;
+      case 'if': {
+        const name = rest.replace('!', '');
+        if (keeps && !(name in defines)) throw new Error(`${file}:${at + 1}: ${name} is not defined`);
+        open.push(Boolean(defines[name]) !== rest.startsWith('!'));
+        return;
       }
-    });
+      case 'else':
+        open.push(!open.pop());
+        return;
+      case 'endif':
+        open.pop();
+        return;
+      default:
+        throw new Error(`${file}:${at + 1}: #${word} is no directive`);
+    }
+  });
   if (open.length > 0) throw new Error(`${file}: an #if is not closed`);
   return kept;
 }
