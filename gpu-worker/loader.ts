@@ -30,9 +30,28 @@ export interface LoadedModel {
   baseName: string;
 }
 
-/** Loads --model-id on --backend as --quantize and --head-bits say. `text`: whether the command can do without tokenizer.json. */
-export async function loadModel(options: Options, text: 'needed' | 'optional' = 'needed'): Promise<LoadedModel> {
-  const path = options.required('model-id');
+export interface LoadOptions {
+  /** --quantize */
+  quantize: string | null;
+  headBits: HeadBits;
+  /** Whether the command can do without tokenizer.json. */
+  text: 'needed' | 'optional';
+}
+
+/** Loads --model-id on --backend as --quantize and --head-bits say. */
+export function loadModel(options: Options, text: LoadOptions['text'] = 'needed'): Promise<LoadedModel> {
+  const headBits = (options.number('head-bits') ?? 16) as HeadBits;
+  return loadModelOn(options.required('model-id'), { quantize: options.text('quantize'), headBits, text }, () =>
+    openBackend(backendChoice(options)),
+  );
+}
+
+/** The backend is opened once the model's files were found good, and closed again when loading fails. */
+export async function loadModelOn(
+  path: string,
+  { quantize, headBits, text }: LoadOptions,
+  open: () => Promise<Backend>,
+): Promise<LoadedModel> {
   const files = await openLocalModel(path);
   try {
     if (files.lone !== undefined)
@@ -41,17 +60,17 @@ export async function loadModel(options: Options, text: 'needed' | 'optional' = 
         file: path,
         reason: 'is one file; a directory with config.json and tokenizer.json is needed to run a model',
       });
-    const outline = await openModelOutline(files, options.text('quantize'));
+    const outline = await openModelOutline(files, quantize);
     const { config, checkpoint, quantization, parameters } = outline;
     const reading = await openModelText(files, config.contextTokens, text === 'needed' ? 'required' : 'optional');
-    const backend = await openBackend(backendChoice(options));
-    const weights = await loadModelWeights(checkpoint, {
-      config,
-      quantization,
-      backend,
-      headBits: (options.number('head-bits') ?? 16) as HeadBits,
-      onTensor: progressBar('Loading'),
-    });
+    const backend = await open();
+    const onTensor = progressBar('Loading');
+    const weights = await loadModelWeights(checkpoint, { config, quantization, backend, headBits, onTensor }).catch(
+      async (error) => {
+        await backend.dispose();
+        throw error;
+      },
+    );
     return {
       config,
       graph: new Graph(config, weights, backend),

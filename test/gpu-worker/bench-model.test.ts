@@ -20,7 +20,7 @@ async function openSteps(backendName: 'reference' | 'wasm', format: WeightFormat
 }
 
 /** The tokens that three sequences choose after a prompt of 20, which takes two chunks. */
-async function chosen(backendName: string, format: WeightFormat, seed = 1): Promise<number[][]> {
+async function chosen(backendName: 'reference' | 'wasm', format: WeightFormat, seed = 1): Promise<number[][]> {
   const { backend, steps } = await openSteps(backendName, format, F16, seed);
   await steps.prefill(20, 3);
   const { ids } = await steps.decode(20, 16, 3);
@@ -48,7 +48,7 @@ describe('a random model', () => {
   ] satisfies WeightFormat[])(
     'of $kind $bits bits has the same first logits on wasm as on reference, but for rounded activations',
     async (format) => {
-      const logits = async (backendName: string) => {
+      const logits = async (backendName: 'reference' | 'wasm') => {
         const { backend, graph } = await openSteps(backendName, format);
         const row = await graph.forward({
           tokenIds: Int32Array.of(7),

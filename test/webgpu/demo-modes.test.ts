@@ -3,15 +3,9 @@ import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
 import { Scorer } from '../../core/engine/scorer.ts';
-import { openCheckpoint } from '../../core/formats/checkpoint-index.ts';
-import { readQuantization } from '../../core/formats/quantization.ts';
 import type { Backend } from '../../core/model/backend.ts';
-import { loadModelWeights } from '../../core/model/checkpoint.ts';
-import { parseModelConfig } from '../../core/model/config.ts';
-import { Graph } from '../../core/model/graph.ts';
 import { ReferenceBackend } from '../../core/model/reference.ts';
-import { openLocalModel } from '../../gpu-worker/store/local.ts';
-import { DEMO_DIRECTORY } from '../gpu-worker/demo-model.ts';
+import { loadDemoOn } from '../gpu-worker/demo-model.ts';
 import { openBackend } from './gpu-under-test.ts';
 
 const GOLDEN = join(import.meta.dirname, '..', 'fixtures', 'demo', 'golden.json');
@@ -35,19 +29,9 @@ async function texts(): Promise<number[][]> {
   );
 }
 
-async function topsOf(backend: Backend, variant: string, quantize: string | null): Promise<number[]> {
-  const directory = join(DEMO_DIRECTORY, variant);
-  const files = await openLocalModel(directory);
-  const checkpoint = await openCheckpoint(files);
-  const config = parseModelConfig(
-    JSON.parse(await readFile(join(directory, 'config.json'), 'utf8')),
-    null,
-    'config.json',
-  );
-  const quantization = await readQuantization(files, quantize, checkpoint);
-  const weights = await loadModelWeights(checkpoint, { config, quantization, backend });
-  await files.close();
-  const scorer = new Scorer(new Graph(config, weights, backend), config.contextTokens);
+async function topsOf(backend: Backend, variant: 'f16' | 'gptq-int4', quantize: string | null): Promise<number[]> {
+  const { graph, config } = await loadDemoOn(variant, backend, quantize);
+  const scorer = new Scorer(graph, config.contextTokens);
   const tops: number[] = [];
   for (const ids of await texts()) {
     if (tops.length >= TOKENS) break;
