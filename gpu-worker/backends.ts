@@ -13,16 +13,14 @@ export interface BackendChoice {
   /** Of a GPU's products; null: float16 where the GPU has it. */
   dtype: 'float16' | 'float32' | null;
   deterministic: boolean;
-  profile: boolean;
 }
 
-/** --backend, --dtype, --deterministic and --profile. */
+/** --backend, --dtype and --deterministic. */
 export function backendChoice(options: Options): BackendChoice {
   return {
     name: (options.text('backend') ?? 'auto') as BackendChoice['name'],
     dtype: options.text('dtype') as BackendChoice['dtype'],
     deterministic: options.on('deterministic'),
-    profile: options.on('profile'),
   };
 }
 
@@ -61,23 +59,21 @@ async function openRealGpu(choice: BackendChoice): Promise<Backend | null> {
 async function openAnyGpu(choice: BackendChoice): Promise<Backend> {
   const backend = await openGpu(choice, 'any');
   if (backend.gpu.opened.isSoftware)
-    process.stderr.write(`${backend.description} is a software adapter: right answers, slowly\n`);
+    process.stderr.write(`${backend.device} is a software adapter: right answers, slowly\n`);
   return backend;
 }
 
-function openGpu({ dtype, deterministic, profile }: BackendChoice, adapter: 'real' | 'any'): Promise<WebGpuBackend> {
+function openGpu({ dtype, deterministic }: BackendChoice, adapter: 'real' | 'any'): Promise<WebGpuBackend> {
   return openWebGpuBackend({
     adapter,
     precision: dtype === 'float32' ? 'f32' : 'auto',
     // Every index that comes from outside is checked before a kernel sees it, and tests run with clamped accesses.
     bounds: 'none',
     deterministic,
-    profile,
   });
 }
 
-/** The CPU's kernels compute in one precision only and cannot be timed one by one. */
-function refuseGpuOptions({ dtype, profile }: BackendChoice, backend: string): void {
-  const option = dtype !== null ? 'dtype' : profile ? 'profile' : null;
-  if (option !== null) throw usage(`--${option} is for --backend webgpu; this runs on ${backend}`);
+/** The CPU's kernels compute in one precision only. */
+function refuseGpuOptions({ dtype }: BackendChoice, backend: string): void {
+  if (dtype !== null) throw usage(`--dtype is for --backend webgpu; this runs on ${backend}`);
 }

@@ -3,6 +3,7 @@ import { randomInt } from 'node:crypto';
 import process from 'node:process';
 import { Engine } from '../../core/engine/engine.ts';
 import { NibbleError } from '../../core/errors.ts';
+import type { Backend, KernelTime, Measurable } from '../../core/model/backend.ts';
 import type { FinishReason, Input, Job } from '../../core/protocol.ts';
 import { type Command, type Options, usage } from '../command-line.ts';
 import { kvSize } from '../kv-size.ts';
@@ -62,32 +63,35 @@ async function run(options: Options): Promise<void> {
   };
   const startedMs = performance.now();
   let firstTokenMs = startedMs;
-  while (engine.numJobs > 0)
-    for (const event of await engine.step()) {
-      switch (event.kind) {
-        case 'token':
-          if (ids.length === 0) firstTokenMs = performance.now();
-          ids.push(event.token.id);
-          logprobs.push(event.token.logprob);
-          emit(event.token.text);
-          break;
-        case 'finished':
-          emit(event.text);
-          reason = event.reason;
-          break;
-        case 'failed':
-          throw new NibbleError(event.failure);
-        default:
-          event satisfies never;
+  const answer = async () => {
+    while (engine.numJobs > 0)
+      for (const event of await engine.step()) {
+        switch (event.kind) {
+          case 'token':
+            if (ids.length === 0) firstTokenMs = performance.now();
+            ids.push(event.token.id);
+            logprobs.push(event.token.logprob);
+            emit(event.token.text);
+            break;
+          case 'finished':
+            emit(event.text);
+            reason = event.reason;
+            break;
+          case 'failed':
+            throw new NibbleError(event.failure);
+          default:
+            event satisfies never;
+        }
       }
-    }
+  };
+  if (options.on('profile')) process.stderr.write(profileTable(await profiled(backend, answer)));
+  else await answer();
   const endMs = performance.now();
   const perSecond = (tokens: number, ms: number) =>
     ms > 0 && tokens > 0 ? Number(((tokens * 1000) / ms).toFixed(1)) : 0;
   const promptRate = perSecond(accepted.promptIds.length, firstTokenMs - startedMs);
   const decodeRate = perSecond(ids.length - 1, endMs - firstTokenMs);
   const backendName = backend.name;
-  if (options.on('profile')) process.stderr.write(profileTable(backend));
   await backend.dispose();
   if (streams) {
     process.stdout.write('\n');
@@ -108,6 +112,13 @@ async function run(options: Options): Promise<void> {
       decode_tokens_per_s: decodeRate,
     }),
   );
+}
+
+/** Runs on a backend that times its kernels. */
+function profiled(backend: Backend, run: () => Promise<void>): Promise<KernelTime[]> {
+  const { profile } = backend as Backend & Partial<Measurable>;
+  if (profile === undefined) throw usage(`--profile is for --backend webgpu; this runs on ${backend.name}`);
+  return profile.call(backend, run);
 }
 
 function inputOf(options: Options): Input {

@@ -5,10 +5,13 @@ import type {
   AttentionOptions,
   Backend,
   Batch,
+  KernelTime,
   KvDtype,
   KvShape,
   Linear,
   LinearWeight,
+  Measurable,
+  MeasuredRate,
   Rope,
   TopLogits,
   Vector,
@@ -17,8 +20,8 @@ import { Activations, type GpuActivation, type GpuVector, impossible } from './a
 import { type DeviceOptions, openDevice } from './device.ts';
 import { Gpu } from './gpu.ts';
 import { type GpuRope, KeyValues } from './key-values.ts';
+import { copyLimit, multiplyLimit } from './limits.ts';
 import { Linears } from './linears.ts';
-import type { KernelTime } from './profile.ts';
 import * as rowOps from './row-ops.ts';
 import { StepInputs } from './step-inputs.ts';
 import { top } from './top.ts';
@@ -26,16 +29,14 @@ import { top } from './top.ts';
 export interface WebGpuOptions extends DeviceOptions {
   /** One order of summation per op, so that a token's output does not depend on its batch; slower. */
   deterministic: boolean;
-  /** Times every kernel by timestamps; each dispatch then runs alone. */
-  profile: boolean;
 }
 
 export async function openWebGpuBackend(options: WebGpuOptions): Promise<WebGpuBackend> {
   const opened = await openDevice(options);
-  return new WebGpuBackend(new Gpu(opened, options), options);
+  return new WebGpuBackend(new Gpu(opened), options);
 }
 
-export class WebGpuBackend implements Backend {
+export class WebGpuBackend implements Backend, Measurable {
   readonly name = 'webgpu';
   readonly defaultKvDtype: KvDtype;
   readonly batchInvariant: boolean;
@@ -53,16 +54,33 @@ export class WebGpuBackend implements Backend {
     this.#linears = new Linears(this.#space, options);
   }
 
-  /** The adapter, for people. */
-  get description(): string {
-    return this.gpu.opened.description;
+  get device(): string {
+    const { f16, subgroups, subgroupMatrix } = this.gpu.features;
+    const parts = [
+      f16 ? 'f16' : 'f32',
+      subgroups === null ? 'no subgroups' : `subgroups of ${subgroups.minSize} to ${subgroups.maxSize}`,
+      ...(subgroupMatrix ? ['subgroup matrices'] : []),
+    ];
+    return `${this.gpu.opened.description} (WebGPU), ${parts.join(', ')}`;
   }
 
-  /** Time by kernel since the last call; null without `profile` or timestamps. */
-  takeProfile(): KernelTime[] | null {
-    const times = this.gpu.profile?.times() ?? null;
-    this.gpu.profile?.reset();
-    return times;
+  measureBandwidth(): Promise<MeasuredRate> {
+    return copyLimit(this.gpu);
+  }
+
+  measureMatmul(): Promise<MeasuredRate> {
+    return multiplyLimit(this.gpu);
+  }
+
+  async profile(run: () => Promise<void>): Promise<KernelTime[]> {
+    if (!this.gpu.startProfile()) throw impossible('this adapter has no timestamps');
+    try {
+      await run();
+    } catch (error) {
+      await this.gpu.stopProfile().catch(() => []);
+      throw error;
+    }
+    return this.gpu.stopProfile();
   }
 
   loadLinear(weight: LinearWeight, label: string): Promise<Linear> {

@@ -1,5 +1,6 @@
 /** Gpu: work on an opened device: dispatches collected into one command buffer, buffers that go back to a pool, waits that raise what went wrong. */
 import { type Failure, NibbleError } from '../../core/errors.ts';
+import type { KernelTime } from '../../core/model/backend.ts';
 import { BufferPool, STORAGE_USAGE } from './buffer-pool.ts';
 import type { GpuFeatures, OpenedDevice } from './device.ts';
 import { type Kernel, Kernels } from './kernels.ts';
@@ -28,7 +29,7 @@ export class Gpu {
   readonly opened: OpenedDevice;
   readonly kernels: Kernels;
   readonly pool: BufferPool;
-  readonly profile: Profile | null;
+  #profile: Profile | null = null;
   readonly #bindGroups = new Map<string, GPUBindGroup>();
   readonly #params: GPUBuffer;
   readonly #paramWords = new DataView(new ArrayBuffer(PARAMS_STRIDE * MAX_DISPATCHES));
@@ -40,7 +41,7 @@ export class Gpu {
   /** Rejects when the device is lost. */
   readonly #loss: Promise<never>;
 
-  constructor(opened: OpenedDevice, options: { profile: boolean }) {
+  constructor(opened: OpenedDevice) {
     this.opened = opened;
     this.kernels = new Kernels(opened);
     this.#params = opened.device.createBuffer({
@@ -49,7 +50,6 @@ export class Gpu {
       usage: GPUBufferUsage.UNIFORM | GPUBufferUsage.COPY_DST,
     });
     this.pool = new BufferPool(opened.device);
-    this.profile = options.profile && opened.features.timestamps ? new Profile(opened.device) : null;
     this.#loss = new Promise<never>((_, reject) => {
       this.#lost = reject;
     });
@@ -63,6 +63,24 @@ export class Gpu {
           ? { code: 'out_of_memory', what: error.message, bytes: this.pool.bytes }
           : { code: 'internal', reason: `webgpu: ${error.message}` };
     };
+  }
+
+  /** From now on every dispatch runs alone and is timed; false where the adapter has no timestamps. */
+  startProfile(): boolean {
+    this.flush();
+    if (!this.features.timestamps) return false;
+    this.#profile ??= new Profile(this.opened.device);
+    return true;
+  }
+
+  /** Time by kernel since `startProfile`, longest first. */
+  async stopProfile(): Promise<KernelTime[]> {
+    await this.idle();
+    await this.#profile?.collect();
+    const times = this.#profile?.times() ?? [];
+    this.#profile?.destroy();
+    this.#profile = null;
+    return times;
   }
 
   get features(): GpuFeatures {
@@ -118,15 +136,15 @@ export class Gpu {
         continue;
       }
       // Timestamps are taken around passes, so a profiled dispatch has one of its own.
-      if (this.profile !== null) pass?.end();
-      if (this.profile !== null || pass === null)
-        pass = encoder.beginComputePass(this.profile?.passOf(command.kernel.name) ?? {});
+      if (this.#profile !== null) pass?.end();
+      if (this.#profile !== null || pass === null)
+        pass = encoder.beginComputePass(this.#profile?.passOf(command.kernel.name) ?? {});
       pass.setPipeline(command.kernel.pipeline);
       pass.setBindGroup(0, command.group, [command.paramsAt]);
       pass.dispatchWorkgroups(...command.groups);
     }
     pass?.end();
-    this.profile?.resolve(encoder);
+    this.#profile?.resolve(encoder);
     queue.submit([encoder.finish()]);
     this.#pending.length = 0;
     this.#dispatches = 0;
@@ -145,7 +163,7 @@ export class Gpu {
     const copied = staging.getMappedRange(0, bytes).slice(0);
     staging.unmap();
     this.pool.give(staging);
-    await this.profile?.collect();
+    await this.#profile?.collect();
     return copied;
   }
 

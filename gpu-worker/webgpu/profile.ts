@@ -1,14 +1,9 @@
 /** Profile: time on the device by kernel, from timestamps around each dispatch. */
 
+import type { KernelTime } from '../../core/model/backend.ts';
+
 /** A query set holds this many timestamps at most. */
 const MAX_QUERIES = 4096;
-
-export interface KernelTime {
-  name: string;
-  dispatches: number;
-  /** Nanoseconds in all. */
-  totalNs: number;
-}
 
 export class Profile {
   readonly #queries: GPUQuerySet;
@@ -49,10 +44,9 @@ export class Profile {
     await this.#staging.mapAsync(GPUMapMode.READ, 0, 8 * this.#resolvedCount);
     const stamps = new BigUint64Array(this.#staging.getMappedRange(0, 8 * this.#resolvedCount));
     this.#pending.forEach((name, at) => {
-      const time = this.#times.get(name) ?? { name, dispatches: 0, totalNs: 0 };
-      time.dispatches++;
-      time.totalNs += Number(stamps[2 * at + 1]! - stamps[2 * at]!);
-      this.#times.set(name, time);
+      const ns = Number(stamps[2 * at + 1]! - stamps[2 * at]!);
+      const { calls, ms } = this.#times.get(name) ?? { calls: 0, ms: 0 };
+      this.#times.set(name, { kernel: name, calls: calls + 1, ms: ms + ns / 1e6 });
     });
     this.#staging.unmap();
     this.#pending.length = 0;
@@ -61,10 +55,12 @@ export class Profile {
 
   /** Longest in all first. */
   times(): KernelTime[] {
-    return [...this.#times.values()].sort((a, b) => b.totalNs - a.totalNs);
+    return [...this.#times.values()].sort((a, b) => b.ms - a.ms);
   }
 
-  reset(): void {
-    this.#times.clear();
+  destroy(): void {
+    this.#queries.destroy();
+    this.#resolved.destroy();
+    this.#staging.destroy();
   }
 }

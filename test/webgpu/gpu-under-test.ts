@@ -15,7 +15,6 @@ const DEFAULTS: WebGpuOptions = {
   precision: 'f32',
   bounds: 'robust',
   deterministic: false,
-  profile: false,
 };
 
 export function openBackend(options: Partial<WebGpuOptions> = {}): Promise<WebGpuBackend> {
@@ -25,7 +24,7 @@ export function openBackend(options: Partial<WebGpuOptions> = {}): Promise<WebGp
 /** A device and its activations, for ops below the Backend. A step has begun. */
 export async function openSpace(options: Partial<WebGpuOptions> = {}): Promise<Space> {
   const given = { ...DEFAULTS, ...options };
-  const gpu = new Gpu(await openDevice(given), given);
+  const gpu = new Gpu(await openDevice(given));
   const activations = new Activations(gpu);
   activations.begin();
   return { gpu, activations };
