@@ -60,12 +60,12 @@ export function drawPlot(recorded: Recorded): string {
   return [
     `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 ${WIDTH} ${height}" width="${WIDTH}" height="${height}" role="img" aria-label="Tokens a second of Nibble, llama.cpp and wllama">`,
     '<style>text{font:13px system-ui,sans-serif;fill:#24292f}.title{font-weight:600}.name{text-anchor:end}.note{font-size:11px;fill:#57606a}@media(prefers-color-scheme:dark){text{fill:#e6edf3}.note{fill:#9da7b3}}</style>',
-    text(16, 22, `Random Llamas, 4-bit weights in groups of 32, one thread: ${escaped(device.split(',')[0]!)}`, 'note'),
+    text(16, 22, `Random Llamas, 4-bit weights in groups of 32, one thread: ${escaped(device.split(';')[0]!)}`, 'note'),
     ...parts,
     text(
       16,
       height - 10,
-      `Medians of interleaved runs, ${recorded.measured}, commit ${commit}. Longer is better.`,
+      `Medians of interleaved runs, ${recorded.measured}, commit ${commit}. ${escaped(recorded.note ?? 'Longer is better.')}`,
       'note',
     ),
     '</svg>',

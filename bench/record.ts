@@ -1,7 +1,7 @@
 /** Record: runs a set of benches one after another and writes bench/results/<machine>.json, after each run what there is. */
 import { spawnSync } from 'node:child_process';
 import { mkdirSync, writeFileSync } from 'node:fs';
-import { cpus } from 'node:os';
+import { cpus, loadavg } from 'node:os';
 import { join } from 'node:path';
 import process from 'node:process';
 import { parseArgs } from 'node:util';
@@ -42,7 +42,12 @@ const SETS: Readonly<Record<string, readonly string[]>> = {
 };
 
 const { values } = parseArgs({
-  options: { set: { type: 'string', default: 'wasm' }, machine: { type: 'string' }, rounds: { type: 'string' } },
+  options: {
+    set: { type: 'string', default: 'wasm' },
+    machine: { type: 'string' },
+    rounds: { type: 'string' },
+    note: { type: 'string' },
+  },
 });
 const commands = SETS[values.set];
 if (commands === undefined) {
@@ -56,6 +61,7 @@ mkdirSync(RESULTS, { recursive: true });
 for (const command of commands.map((each) => each + extra)) {
   console.error(`\nnpm run bench -- ${command}`);
   const started = performance.now();
+  const loadAverage = loadavg()[0] ?? null;
   const { status, stdout } = spawnSync(join(ROOT, 'bin', 'nibble'), ['bench', ...command.split(' '), '--json'], {
     cwd: ROOT,
     encoding: 'utf8',
@@ -68,15 +74,17 @@ for (const command of commands.map((each) => each + extra)) {
     continue;
   }
   const report = JSON.parse(stdout) as BenchReport;
-  runs.push({ command, report });
-  const recorded: Recorded = { machine, measured: new Date().toISOString().slice(0, 10), runs };
-  writeFileSync(join(RESULTS, `${machine}.json`), `${JSON.stringify(recorded, null, 2)}\n`);
+  runs.push({ command, loadAverage, report });
+  writeFileSync(join(RESULTS, `${machine}.json`), `${JSON.stringify(recorded(), null, 2)}\n`);
   console.error(`${Math.round((performance.now() - started) / 1000)} s; ratios ${JSON.stringify(report.ratios)}`);
 }
 if (values.set === 'wasm' && process.exitCode === undefined) {
-  const recorded: Recorded = { machine, measured: new Date().toISOString().slice(0, 10), runs };
-  writeFileSync(join(ROOT, PLOT_FILE), drawPlot(recorded));
+  writeFileSync(join(ROOT, PLOT_FILE), drawPlot(recorded()));
   console.error(`\nwritten: bench/results/${machine}.json, ${PLOT_FILE}`);
+}
+
+function recorded(): Recorded {
+  return { machine, measured: new Date().toISOString().slice(0, 10), note: values.note ?? null, runs };
 }
 
 function slug(text: string): string {

@@ -5,12 +5,16 @@ export interface Recorded {
   machine: string;
   /** ISO 8601, the day the runs ended. */
   measured: string;
+  /** What a reader must know of the machine that day; null: nothing. */
+  note: string | null;
   runs: readonly RecordedRun[];
 }
 
 export interface RecordedRun {
   /** What says the same again: the arguments of `npm run bench --`. */
   command: string;
+  /** Processes that wanted a core in the minute before, as the system counts them; null where it was not kept. */
+  loadAverage: number | null;
   report: BenchReport;
 }
 
