@@ -66,7 +66,6 @@ export async function startLocalEdge({
   const dev = {
     watch: false,
     inspector: false,
-    persist: join(state, 'edge'),
     logLevel: 'warn',
     // The scripts find each other here, and not those of another edge on this machine.
     registry: join(state, 'registry'),
@@ -77,13 +76,14 @@ export async function startLocalEdge({
   const inspector = fallbackInspectorPort === undefined ? false : { hostname: HOST, port: fallbackInspectorPort };
   const fallback = await startWorker({
     config: join(ROOT, 'edge', 'fallback', 'wrangler.toml'),
-    dev: { ...dev, inspector, server: { hostname: HOST, port: 0 } },
+    // Two processes must not share a SQLite file.
+    dev: { ...dev, inspector, persist: join(state, 'fallback'), server: { hostname: HOST, port: 0 } },
   }).catch(failed);
   await fallback.ready;
   const worker = await startWorker({
     config: join(ROOT, 'wrangler.toml'),
     bindings,
-    dev: { ...dev, server: { hostname: HOST, port } },
+    dev: { ...dev, persist: join(state, 'edge'), server: { hostname: HOST, port } },
   }).catch(failed);
   await worker.ready;
   // It installs handlers that end this process at once; whoever starts the edge stops it in order instead.
