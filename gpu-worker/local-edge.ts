@@ -1,6 +1,6 @@
 /** LocalEdge: the edge and its fallback's script in workerd on this machine, through wrangler's own API. */
 import { randomBytes } from 'node:crypto';
-import { mkdir, readFile, writeFile } from 'node:fs/promises';
+import { mkdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { createServer } from 'node:net';
 import { join } from 'node:path';
 import process from 'node:process';
@@ -53,6 +53,8 @@ export async function startLocalEdge({
   await expectFree(port);
   for (const [name, directory] of Object.entries(models)) await putLocalModel(state, name, directory);
   ensureWasmBuilt();
+  // An edge that was killed left addresses there that lead nowhere.
+  await rm(join(state, 'registry'), { recursive: true, force: true });
   const { keySecrets, adminKey } = await secretsOf(state);
   const { unstable_startWorker: startWorker } = await import('wrangler');
   const bindings = Object.fromEntries(
