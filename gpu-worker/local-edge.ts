@@ -1,6 +1,6 @@
 /** LocalEdge: the edge and its fallback's script in workerd on this machine, through wrangler's own API. */
 import { randomBytes } from 'node:crypto';
-import { mkdir, readFile, writeFile } from 'node:fs/promises';
+import { mkdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { createServer } from 'node:net';
 import { join } from 'node:path';
 import process from 'node:process';
@@ -53,6 +53,8 @@ export async function startLocalEdge({
   await expectFree(port);
   for (const [name, directory] of Object.entries(models)) await putLocalModel(state, name, directory);
   ensureWasmBuilt();
+  // An edge that was killed left addresses there that lead nowhere.
+  await rm(join(state, 'registry'), { recursive: true, force: true });
   const { keySecrets, adminKey } = await secretsOf(state);
   const { unstable_startWorker: startWorker } = await import('wrangler');
   const bindings = Object.fromEntries(
@@ -66,7 +68,6 @@ export async function startLocalEdge({
   const dev = {
     watch: false,
     inspector: false,
-    persist: join(state, 'edge'),
     logLevel: 'warn',
     // The scripts find each other here, and not those of another edge on this machine.
     registry: join(state, 'registry'),
@@ -77,13 +78,14 @@ export async function startLocalEdge({
   const inspector = fallbackInspectorPort === undefined ? false : { hostname: HOST, port: fallbackInspectorPort };
   const fallback = await startWorker({
     config: join(ROOT, 'edge', 'fallback', 'wrangler.toml'),
-    dev: { ...dev, inspector, server: { hostname: HOST, port: 0 } },
+    // Two processes must not share a SQLite file.
+    dev: { ...dev, inspector, persist: join(state, 'fallback'), server: { hostname: HOST, port: 0 } },
   }).catch(failed);
   await fallback.ready;
   const worker = await startWorker({
     config: join(ROOT, 'wrangler.toml'),
     bindings,
-    dev: { ...dev, server: { hostname: HOST, port } },
+    dev: { ...dev, persist: join(state, 'edge'), server: { hostname: HOST, port } },
   }).catch(failed);
   await worker.ready;
   // It installs handlers that end this process at once; whoever starts the edge stops it in order instead.

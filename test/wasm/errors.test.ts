@@ -95,13 +95,16 @@ describe('weights', () => {
     });
   });
 
-  test('a quantized table cannot embed', async () => {
+  test('a table of LLM.int8() cannot embed', async () => {
     const backend = await backendOf('plain');
-    const table = await backend.loadLinear(whole(), 'embed');
+    const values = new Int8Array(8 * 32);
+    const rowAbsmax = new Float32Array(8);
+    const shape = { outFeatures: 8, inFeatures: 32, threshold: 6, bias: null };
+    const table = await backend.loadLinear({ kind: 'int8', ...shape, values, rowAbsmax }, 'embed');
     backend.begin(tokensBatch(1));
     expect(await failure(() => backend.embed(table, Int32Array.of(0), 1))).toMatchObject({
       code: 'model_unsupported',
-      option: 'gptq',
+      option: 'int8',
     });
   });
 });
