@@ -9,8 +9,11 @@ import { EdgeService } from './edge-service.ts';
 import type { Env } from './env.ts';
 import { checkVariables } from './env.ts';
 import { EdgeLink } from './link-service.ts';
+import type { ReportMessage } from './report/message.ts';
+import { Report } from './report/report.ts';
 
 export { CatalogObject } from './catalog/object.ts';
+export { DirectoryObject } from './directory/object.ts';
 export { AccountObject } from './ledger/object.ts';
 export { QueueObject } from './queue/object.ts';
 
@@ -54,4 +57,9 @@ export default {
   fetch(request, env, ctx) {
     return (new URL(request.url).pathname === '/link' ? link : api).fetch(request, env, ctx);
   },
-} satisfies ExportedHandler<Env>;
+  /** Rows of the ledgers, for the reporting copy; a batch that fails comes again. */
+  async queue(batch, env) {
+    if (env.REPORTS === undefined) throw new Error('there is no D1 database bound as REPORTS');
+    await new Report(env.REPORTS).accept(batch.messages.map(({ body }) => body));
+  },
+} satisfies ExportedHandler<Env, ReportMessage>;
