@@ -90,7 +90,10 @@ export function bucketsOf<Group extends string>(
   const endMs = asked.end_time === undefined ? nowMs + 1 : asked.end_time * 1000;
   const pageMs = page === undefined ? null : pageStartMs(page);
   if (page !== undefined && pageMs === null) return invalid('page', 'page: not one that was given out');
-  const fromMs = pageMs ?? (asked.start_time === undefined ? endMs - numBuckets * width.ms : asked.start_time * 1000);
+  // Without a start: the buckets up to the end, which belongs to the last one.
+  const lastMs = endMs - 1 - ((endMs - 1) % width.ms);
+  const usualMs = Math.max(0, lastMs - (numBuckets - 1) * width.ms);
+  const fromMs = pageMs ?? (asked.start_time === undefined ? usualMs : asked.start_time * 1000);
   if (fromMs >= endMs) return invalid('start_time', 'start_time must be before end_time');
   const originMs = Math.max(0, fromMs - (fromMs % width.ms));
   const pageEndMs = originMs + numBuckets * width.ms;

@@ -56,7 +56,7 @@ export class ExportStore {
   }
 
   dueEvents(nowMs: number, limit: number): MeterEvent[] {
-    const query = 'SELECT * FROM meter_event WHERE next_ms <= ? ORDER BY next_ms LIMIT ?';
+    const query = 'SELECT * FROM meter_event WHERE next_ms <= ? ORDER BY next_ms, identifier LIMIT ?';
     return this.#sql.exec<Row>(query, nowMs, limit).toArray().map(eventOf);
   }
 

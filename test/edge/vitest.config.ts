@@ -2,6 +2,10 @@
 import { fileURLToPath } from 'node:url';
 import { cloudflareTest } from '@cloudflare/vitest-plugin';
 import { defineConfig } from 'vitest/config';
+import { startOutside } from './outside.ts';
+
+/** What the edge calls: webhook receivers and Stripe. */
+const OUTSIDE = await startOutside();
 
 export default defineConfig({
   root: fileURLToPath(new URL('.', import.meta.url)),
@@ -17,6 +21,9 @@ export default defineConfig({
           DEFAULT_PROMPT_MICRO_USD_PER_MTOK: 3,
           DEFAULT_COMPLETION_MICRO_USD_PER_MTOK: 5,
           QUEUE_DEPTH: 64,
+          OUTSIDE,
+          STRIPE_API_KEY: 'sk_test_of_the_tests',
+          STRIPE_API_BASE: OUTSIDE,
         },
       },
     }),
@@ -25,7 +32,7 @@ export default defineConfig({
   test: {
     name: 'edge',
     silent: 'passed-only',
-    include: ['*.test.ts', '{queue,ledger,catalog}/*.test.ts'],
+    include: ['*.test.ts', '{queue,ledger,catalog,security}/*.test.ts'],
     testTimeout: 30_000,
   },
 });
