@@ -11,6 +11,7 @@ import { checkVariables } from './env.ts';
 import { EdgeLink } from './link-service.ts';
 import type { ReportMessage } from './report/message.ts';
 import { Report } from './report/report.ts';
+import { logRequest } from './request-log.ts';
 
 export { CatalogObject } from './catalog/object.ts';
 export { DirectoryObject } from './directory/object.ts';
@@ -54,8 +55,11 @@ const link = linkRoute((c) => edgeOf(c.env).link);
 
 export default {
   // An upgraded response must not pass the API's middleware, which sets headers on it.
-  fetch(request, env, ctx) {
-    return (new URL(request.url).pathname === '/link' ? link : api).fetch(request, env, ctx);
+  async fetch(request, env, ctx) {
+    const startMs = Date.now();
+    const response = await (new URL(request.url).pathname === '/link' ? link : api).fetch(request, env, ctx);
+    logRequest(request, response, Date.now() - startMs);
+    return response;
   },
   /** Rows of the ledgers, for the reporting copy; a batch that fails comes again. */
   async queue(batch, env) {
