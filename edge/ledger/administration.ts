@@ -19,13 +19,13 @@ import type { Outcome } from '../api/service.ts';
 import { randomBase62 } from '../auth.ts';
 import type { Env } from '../env.ts';
 import type { Spending } from './budget.ts';
-import { NOTHING_SPENT, resetsMs, rolled, spend, spentPico } from './budget.ts';
+import { NOTHING_SPENT, resetsMs, rolled, spendingOf, spentPico } from './budget.ts';
 import { ExportStore } from './export-storage.ts';
 import type { KeyIdentity } from './key.ts';
 import { KeyStore } from './key-storage.ts';
 import { fullBuckets, resized } from './limits.ts';
 import { prepare } from './schema.ts';
-import type { Account, Entry } from './storage.ts';
+import type { Account } from './storage.ts';
 import { LedgerStore } from './storage.ts';
 import { Ledger } from './usage-query.ts';
 import { newSecret } from './webhook.ts';
@@ -256,19 +256,11 @@ export abstract class AccountAdministration extends DurableObject<Env> {
     if (budget === null) return NOTHING_SPENT;
     if (before !== null && sameReset(before.reset, budget.reset))
       return { ...spending, told: { soft: false, hard: false } };
-    const fresh = { ...NOTHING_SPENT, reservedPico };
-    if (budget.reset.kind === 'never') return fresh;
-    const lineOf =
-      line === null ? null : new Set(this.keys.list().flatMap((key) => (key.line === line ? [key.keyId] : [])));
-    const quiet = { ...budget, softPico: null };
-    const within = (entry: Entry) => lineOf === null || lineOf.has(entry.keyId);
-    return this.ledger
-      .settledSince(nowMs - windowAtMostMs(budget.reset))
-      .filter(within)
-      .reduce<Spending>((sum, { costPico, settledMs }) => {
-        const reserved = { ...sum, reservedPico: sum.reservedPico + costPico };
-        return spend(quiet, reserved, costPico, costPico, settledMs).spending;
-      }, fresh);
+    if (budget.reset.kind === 'never') return { ...NOTHING_SPENT, reservedPico };
+    const ofLine = new Set(this.keys.list().flatMap((key) => (key.line === line ? [key.keyId] : [])));
+    const entries = this.ledger.settledSince(nowMs - windowAtMostMs(budget.reset));
+    const booked = line === null ? entries : entries.filter(({ keyId }) => ofLine.has(keyId));
+    return { ...spendingOf(budget, booked), reservedPico };
   }
 
   #view({ secretHash: _, ...key }: KeyState & { secretHash?: string }): KeyView {

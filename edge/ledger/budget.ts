@@ -67,6 +67,15 @@ export function spend(
   return { spending: news ? { ...after, told: { ...after.told, soft: true } } : after, news };
 }
 
+/** The spending of what was booked, the oldest first, as if the budget had been there; nothing is told about. */
+export function spendingOf(budget: Budget, booked: readonly { costPico: bigint; settledMs: number }[]): Spending {
+  const quiet = { ...budget, softPico: null };
+  let spending = NOTHING_SPENT;
+  for (const { costPico, settledMs } of booked)
+    spending = spend(quiet, { ...spending, reservedPico: costPico }, costPico, costPico, settledMs).spending;
+  return spending;
+}
+
 /** When the window next forgets something; null: never. */
 export function resetsMs(budget: Budget, spending: Spending, nowMs: number): number | null {
   const oldest = rolled(budget, spending, nowMs).slots[0];

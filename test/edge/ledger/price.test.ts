@@ -1,7 +1,7 @@
 /** Price: money is exact integers. */
 import { expect, test } from 'vitest';
 import { picoUsdOf } from '../../../edge/api/usd.ts';
-import { costAtMostPicoUsd, costPicoUsd, exactNumber } from '../../../edge/ledger/price.ts';
+import { costAtMostPicoUsd, costPicoUsd, exactNumber, MAX_REQUEST_MICRO_USD } from '../../../edge/ledger/price.ts';
 
 test('a token at N micro-USD per million tokens costs N pico-USD', () => {
   const tariff = { promptMicroUsdPerMtok: 100_000, completionMicroUsdPerMtok: 400_000 };
@@ -39,7 +39,7 @@ test('the dearest request of four million tokens is still exact, one beyond a do
   const dearest = {
     promptMicroUsdPerMtok: 1_000_000_000,
     completionMicroUsdPerMtok: 1_000_000_000,
-    requestMicroUsd: 1_000_000_000,
+    requestMicroUsd: MAX_REQUEST_MICRO_USD,
   };
   expect(exactNumber(costPicoUsd(dearest, 2 ** 21, 2 ** 21))).toBe(2 ** 22 * 1e9 + 1e15);
   expect(() => exactNumber(2n ** 53n)).toThrow('not exact');
