@@ -4,34 +4,25 @@ import type { BucketQuery, BucketRow, KeyState, RowQuery, UsageRow, WebhookEvent
 import type { Metered, Outcome } from '../api/service.ts';
 import { decimalUsd } from '../api/usd.ts';
 import { equalInConstantTime, randomBase62 } from '../auth.ts';
-import { ROWS_PER_MESSAGE, reportRow } from '../report/message.ts';
 import { AccountAdministration, unknownAccount } from './administration.ts';
 import type { Line, News } from './admit.ts';
 import { close, decide, metersOf } from './admit.ts';
 import { NOTHING_SPENT } from './budget.ts';
 import { deliver } from './deliver.ts';
-import type { ExportName } from './export-storage.ts';
+import { Exporter } from './exporter.ts';
 import type { AdmitRequest, Grant, Presented, SettleRequest } from './grant.ts';
 import { GRANT_MS } from './grant.ts';
 import type { Wanted } from './key.ts';
 import { refusalOf } from './key.ts';
 import { limitHeaders } from './limits.ts';
-import { eventsOf } from './meter.ts';
 import { costAtMostPicoUsd, costPicoUsd } from './price.ts';
 import type { Account, Reservation } from './storage.ts';
 import { entryOf } from './storage.ts';
-import { meter, stripeOf } from './stripe-sink.ts';
 
 /** Between the end of a grant and the question to the queue: clocks of two machines may differ. */
 const CLOCK_MARGIN_MS = 5_000;
 /** How long until a reservation is checked again that its queue knows, or whose queue did not answer. */
 const CHECK_AGAIN_MS = 60_000;
-
-/** How long rows gather before they go to the reporting copy, and to Stripe's meters. */
-const REPORT_DELAY_MS = 10_000;
-const METER_DELAY_MS = 300_000;
-/** Rows in one meter event, at most. */
-const METERED_AT_ONCE = 5_000;
 
 /** What a key that was let through may do. */
 export interface Authorized {
@@ -39,6 +30,9 @@ export interface Authorized {
 }
 
 export class AccountObject extends AccountAdministration {
+  readonly #exporter = new Exporter(this.ctx.storage, this.env, this.store, this.ledger, this.exports, (timeMs) =>
+    this.wakeBy(timeMs),
+  );
   /** When the alarm is set for; null: this instance does not know. */
   #alarmMs: number | null = null;
 
@@ -103,7 +97,7 @@ export class AccountObject extends AccountAdministration {
   settle(requests: SettleRequest[]): void {
     this.ctx.storage.transactionSync(() => {
       for (const request of requests) this.#settle(request, Date.now());
-      this.#exportSoon();
+      this.#exporter.soon();
     });
   }
 
@@ -117,7 +111,7 @@ export class AccountObject extends AccountAdministration {
       const about = { jobId, keyId, user, createdMs, settledMs: Date.now(), model, tariff };
       this.store.insertEntry({ ...about, ...nothing, status: 'released', backend: null });
       this.#close(reservation, 0n, 0, Date.now());
-      this.#exportSoon();
+      this.#exporter.soon();
     });
   }
 
@@ -133,8 +127,8 @@ export class AccountObject extends AccountAdministration {
     this.#alarmMs = null;
     await this.#checkReservations();
     await deliver(this.webhooks);
-    await this.#report();
-    await this.#meter();
+    await this.#exporter.report();
+    await this.#exporter.meter();
     const nextMs = this.#nextDueMs();
     if (nextMs !== null) this.wakeBy(nextMs);
   }
@@ -230,16 +224,7 @@ export class AccountObject extends AccountAdministration {
   }
 
   protected override planMeterEvents(account: Account): void {
-    if (account.stripeCustomer === null) return;
-    const nowMs = Date.now();
-    for (let { seq } = this.exports.cursor('stripe'); ; ) {
-      const rows = this.ledger.after(seq, METERED_AT_ONCE);
-      for (const event of eventsOf(account.accountId, account.stripeCustomer, rows, nowMs))
-        this.exports.insertEvent(event);
-      seq = rows.at(-1)?.seq ?? seq;
-      this.exports.setCursor('stripe', seq, null);
-      if (rows.length < METERED_AT_ONCE) return;
-    }
+    this.#exporter.plan(account);
   }
 
   /** Call it in the transaction of what it tells about. */
@@ -247,56 +232,6 @@ export class AccountObject extends AccountAdministration {
     const createdMs = Date.now();
     this.keys.audit({ createdMs, actor: 'ledger', action: type, target, detail: data });
     if (this.webhooks.queue({ id: `evt_${randomBase62(22)}`, type, createdMs, data })) this.wakeBy(createdMs);
-  }
-
-  /** Sends what the reporting copy lacks. A row that is sent twice is one row there. */
-  async #report(): Promise<void> {
-    const queue = this.env.USAGE_QUEUE;
-    const account = this.store.account();
-    if (queue === undefined || account === null) return;
-    const cursor = this.exports.cursor('report');
-    if (cursor.nextMs === null || cursor.nextMs > Date.now()) return;
-    const { accountId } = account;
-    const rows = this.ledger.after(cursor.seq, ROWS_PER_MESSAGE);
-    if (rows.length === 0) return this.exports.setCursor('report', cursor.seq, null);
-    try {
-      await queue.send({ accountId, rows: rows.map(reportRow) });
-      // At once as long as there is more.
-      this.exports.setCursor('report', rows.at(-1)!.seq, rows.length < ROWS_PER_MESSAGE ? null : Date.now());
-    } catch (error) {
-      console.error({ event: 'report_not_sent', accountId, error: String(error) });
-      this.exports.setCursor('report', cursor.seq, Date.now() + CHECK_AGAIN_MS);
-    }
-    // What was appended while it was sent has put no time of its own.
-    const { seq, nextMs } = this.exports.cursor('report');
-    if (nextMs === null && this.ledger.lastSeq() > seq) this.#exportSoon();
-  }
-
-  async #meter(): Promise<void> {
-    const stripe = stripeOf(this.env);
-    if (stripe === null) return;
-    const { nextMs } = this.exports.cursor('stripe');
-    const account = this.store.account();
-    if (account !== null && nextMs !== null && nextMs <= Date.now())
-      this.ctx.storage.transactionSync(() => this.planMeterEvents(account));
-    await meter(stripe, this.exports);
-  }
-
-  /** A new row is exported with those that come within the delay. One write for all of them. */
-  #exportSoon(): void {
-    const nowMs = Date.now();
-    const soon = (name: ExportName, wanted: boolean, delayMs: number) => {
-      const { seq, nextMs } = this.exports.cursor(name);
-      if (!wanted || nextMs !== null) return;
-      this.exports.setCursor(name, seq, nowMs + delayMs);
-      this.wakeBy(nowMs + delayMs);
-    };
-    soon('report', this.env.USAGE_QUEUE !== undefined, REPORT_DELAY_MS);
-    soon(
-      'stripe',
-      (this.env.STRIPE_API_KEY ?? '') !== '' && (this.store.account()?.stripeCustomer ?? null) !== null,
-      METER_DELAY_MS,
-    );
   }
 
   #nextDueMs(): number | null {
