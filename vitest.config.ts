@@ -13,7 +13,7 @@ export default defineConfig({
           include: ['test/**/*.test.ts'],
           exclude: [
             'test/edge/*.test.ts',
-            'test/edge/{queue,ledger,catalog,fallback}/**',
+            'test/edge/{queue,ledger,catalog,fallback,security}/**',
             'test/wasm/workerd/**',
             'test/webgpu/**',
           ],

@@ -18,7 +18,7 @@ const RULES: readonly Room[] = [
   {
     path: 'edge/',
     rooms: ['core/', 'wasm/', 'edge/'],
-    packages: ['hono', '@hono/zod-openapi', 'zod', 'cloudflare:workers'],
+    packages: ['hono', '@hono/zod-openapi', 'zod', 'stripe', 'cloudflare:workers'],
   },
   { path: 'wasm/', rooms: ['core/', 'wasm/'], packages: [] },
   { path: 'wasm/node.ts', rooms: ['core/', 'wasm/', 'scripts/build-wasm.ts'], packages: ['node:'] },
