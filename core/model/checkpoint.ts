@@ -5,7 +5,16 @@ import { type Quantization, readLinearWeight } from '../formats/quantization.ts'
 import { TensorReader } from '../formats/tensor-reader.ts';
 import type { Architecture } from './architecture.ts';
 import type { Backend, Linear } from './backend.ts';
-import type { ColumnRange, LayerNorms, LayerWeights, Mlp, ModelWeights, Norm, QueryKeyValue } from './weights.ts';
+import type {
+  ColumnRange,
+  EmbeddingWeights,
+  LayerNorms,
+  LayerWeights,
+  Mlp,
+  ModelWeights,
+  Norm,
+  QueryKeyValue,
+} from './weights.ts';
 
 export interface LoadOptions {
   config: Architecture;
@@ -18,23 +27,24 @@ export interface LoadOptions {
 /** Loads every weight the graph needs. Tensors of the checkpoint that it does not need are left alone. */
 export async function loadModelWeights(checkpoint: CheckpointFiles, options: LoadOptions): Promise<ModelWeights> {
   const { config } = options;
-  const { vocabSize, hidden, embeddingWidth, learnedPositions, tensors } = config;
+  const { vocabSize, hidden, embeddingWidth, tensors } = config;
   const loader = new WeightLoader(checkpoint, options);
-  const embedding = await loader.table(tensors.embedding, vocabSize, embeddingWidth);
-  const positions =
-    learnedPositions === null ? null : await loader.table(tensors.positions!, learnedPositions.entries, hidden);
-  const projection =
-    embeddingWidth === hidden
-      ? null
-      : {
-          in: await loader.table(tensors.projection!.in, hidden, embeddingWidth),
-          out: await loader.table(tensors.projection!.out, embeddingWidth, hidden),
-        };
+  const embedding = await loader.embedding();
   const layers: LayerWeights[] = [];
   for (let index = 0; index < config.layers; index++) layers.push(await loader.layer(`${tensors.layers}${index}.`));
   const finalNorm = tensors.finalNorm === null ? null : await loader.norm(tensors.finalNorm, hidden);
-  const head = config.tiedHead ? embedding : await loader.table(tensors.head, vocabSize, embeddingWidth);
-  return { embedding, positions, projection, layers, finalNorm, head };
+  const head = config.tiedHead ? embedding.embedding : await loader.table(tensors.head, vocabSize, embeddingWidth);
+  return { ...embedding, layers, finalNorm, head };
+}
+
+/** What leads into the first layer, without the rest. */
+export function loadEmbedding(checkpoint: CheckpointFiles, options: LoadOptions): Promise<EmbeddingWeights> {
+  return new WeightLoader(checkpoint, options).embedding();
+}
+
+/** One layer's weights, without the rest. */
+export function loadLayer(checkpoint: CheckpointFiles, index: number, options: LoadOptions): Promise<LayerWeights> {
+  return new WeightLoader(checkpoint, options).layer(`${options.config.tensors.layers}${index}.`);
 }
 
 class WeightLoader {
@@ -47,6 +57,23 @@ class WeightLoader {
     this.#checkpoint = checkpoint;
     this.#options = options;
     this.#total = countOf(options.config);
+  }
+
+  async embedding(): Promise<EmbeddingWeights> {
+    const { vocabSize, hidden, embeddingWidth, learnedPositions, tensors } = this.#options.config;
+    const { projection } = tensors;
+    return {
+      embedding: await this.table(tensors.embedding, vocabSize, embeddingWidth),
+      positions:
+        learnedPositions === null ? null : await this.table(tensors.positions!, learnedPositions.entries, hidden),
+      projection:
+        embeddingWidth === hidden
+          ? null
+          : {
+              in: await this.table(projection!.in, hidden, embeddingWidth),
+              out: await this.table(projection!.out, embeddingWidth, hidden),
+            },
+    };
   }
 
   /** A matrix that stays plain whatever the quantization: embeddings and the head. */
