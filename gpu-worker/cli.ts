@@ -7,11 +7,12 @@ import { dev } from './commands/dev.ts';
 import { generate } from './commands/generate.ts';
 import { inspect } from './commands/inspect.ts';
 import { perplexity } from './commands/perplexity.ts';
+import { quantize } from './commands/quantize.ts';
 import { serve } from './commands/serve.ts';
 
-const COMMANDS: readonly Command[] = [dev, serve, generate, perplexity, inspect, dequantize];
+const COMMANDS: readonly Command[] = [dev, serve, generate, perplexity, inspect, quantize, dequantize];
 /** Promised in the interface, built by later work. */
-const PENDING = ['quantize', 'bench', 'keys', 'accounts', 'usage', 'weights'];
+const PENDING = ['bench', 'keys', 'accounts', 'usage', 'weights'];
 
 const [name, ...args] = process.argv.slice(2);
 process.exitCode = await main(name, args);

@@ -20,7 +20,7 @@ import { progressBar } from './progress.ts';
 import { openLocalModel } from './store/local.ts';
 
 /** A tokenizer of 256k tokens with merges has 33 MB. */
-const MAX_TOKENIZER_BYTES = 100_000_000;
+export const MAX_TOKENIZER_BYTES = 100_000_000;
 
 export interface LoadedModel {
   config: ModelConfig;

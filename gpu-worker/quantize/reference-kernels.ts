@@ -1,6 +1,6 @@
 /** ReferenceKernels: GPTQ in plain loops and f64; what the fast kernels are compared with. */
 import { gridOf, levelOf, valueAt } from './grid.ts';
-import type { Factor, SolverKernels, SweepGroups, Swept } from './kernels.ts';
+import type { Factor, HessianSum, SolverKernels, SweepGroups, Swept } from './kernels.ts';
 import { BLOCK_COLUMNS, type SolverOptions } from './solver-options.ts';
 
 interface ReferenceFactor extends Factor {
@@ -10,6 +10,18 @@ interface ReferenceFactor extends Factor {
 
 export class ReferenceKernels implements SolverKernels {
   readonly name = 'reference';
+
+  hessian(columns: number): HessianSum {
+    const sum = new Float64Array(columns * columns);
+    return {
+      async add(x) {
+        for (let row = 0; row < x.length; row += columns)
+          for (let i = 0; i < columns; i++)
+            for (let j = 0; j < columns; j++) sum[i * columns + j]! += x[row + i]! * x[row + j]!;
+      },
+      finish: async (factor) => Float32Array.from(sum, (value) => value * factor),
+    };
+  }
 
   async factor(hessian: Float32Array, columns: number, damping: number): Promise<Factor | null> {
     const root = upperRoot(hessian, columns, damping);
@@ -47,6 +59,8 @@ export class ReferenceKernels implements SolverKernels {
   }
 
   release(): void {}
+
+  async close(): Promise<void> {}
 }
 
 /**

@@ -2,7 +2,8 @@
 import { readFile } from 'node:fs/promises';
 import { ensureWasmBuilt } from '../../scripts/build-wasm.ts';
 import { expectNode } from '../../wasm/node.ts';
-import type { Factor, SolverKernels, SweepGroups, Swept } from './kernels.ts';
+import type { Factor, HessianSum, SolverKernels, SweepGroups, Swept } from './kernels.ts';
+import { panelStride, panelsOf } from './panels.ts';
 import { SharedMemory } from './shared-memory.ts';
 import { maxLevel, type SolverOptions } from './solver-options.ts';
 import type { KernelCall } from './thread.ts';
@@ -14,6 +15,12 @@ const ROWS = 16;
 interface WasmFactor extends Factor {
   /** Address of l [stride, stride] f32 */
   l: number;
+  stride: number;
+}
+
+interface WasmHessianSum extends HessianSum {
+  /** [stride, stride] f32, upper triangle */
+  address: number;
   stride: number;
 }
 
@@ -30,6 +37,52 @@ export class WasmKernels implements SolverKernels {
 
   constructor(module: WebAssembly.Module, threads: number) {
     this.threads = new Threads(threads, { module, memory: this.memory.memory });
+  }
+
+  /** Its block of memory stays until everything taken after it is released too. */
+  hessian(columns: number): WasmHessianSum {
+    const { memory, threads } = this;
+    const stride = panelStride(columns);
+    const address = memory.zeros(stride * stride * 4, 'a Hessian');
+    return {
+      address,
+      stride,
+      async add(x) {
+        const mark = memory.mark;
+        const tokens = x.length / columns;
+        const raw = memory.take(x.byteLength, 'activations');
+        memory.f32(raw, x.length).set(x);
+        const panels = memory.take(stride * tokens * 4, 'activations');
+        const blocks = panelsOf(tokens).map(([first, count]) => ({
+          count,
+          from: raw + first * columns * 4,
+          to: panels + first * stride * 4,
+        }));
+        const packing = blocks.map(({ from, to, count }): KernelCall => ['pack_panels', from, to, count, columns]);
+        await threads.run({ kind: 'kernels', calls: packing });
+        await Promise.all(
+          Array.from({ length: threads.count }, (_, thread) => {
+            const calls = blocks.map(
+              ({ to, count }): KernelCall => ['syrk', to, address, count, stride, thread, threads.count],
+            );
+            return threads.run({ kind: 'kernels', calls });
+          }),
+        );
+        memory.release(mark);
+      },
+      async finish(factor) {
+        const sum = memory.f32(address, stride * stride);
+        const hessian = new Float32Array(columns * columns);
+        for (let i = 0; i < columns; i++)
+          for (let j = i; j < columns; j++) {
+            const value = sum[i * stride + j]! * factor;
+            hessian[i * columns + j] = value;
+            hessian[j * columns + i] = value;
+          }
+        memory.release(address);
+        return hessian;
+      },
+    };
   }
 
   /** The factor stays until `release`; factors are released in the opposite order. */
