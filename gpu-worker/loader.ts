@@ -17,7 +17,7 @@ import { Tokenizer } from '../core/text/tokenizer.ts';
 import { openBackend } from './backends.ts';
 import type { Options } from './command-line.ts';
 import { progressBar } from './progress.ts';
-import { openLocalModel } from './store/local.ts';
+import { openModel } from './store/model.ts';
 
 /** A tokenizer of 256k tokens with merges has 33 MB. */
 export const MAX_TOKENIZER_BYTES = 100_000_000;
@@ -42,7 +42,7 @@ const NO_TOKENIZER = { model: { type: 'BPE', vocab: {}, merges: [] }, decoder: {
 /** Loads --model-id on --backend as --quantize says. `text`: whether the command can do without tokenizer.json. */
 export async function loadModel(options: Options, text: 'needed' | 'optional' = 'needed'): Promise<LoadedModel> {
   const path = options.required('model-id');
-  const files = await openLocalModel(path);
+  const files = await openModel(path, options);
   try {
     if (files.lone !== undefined)
       throw new NibbleError({

@@ -1,8 +1,24 @@
 /** ModelFlags: the options that every command with a model shares. */
 import type { Flag } from './command-line.ts';
 
+/** Where a model on the Hub comes from. HF_TOKEN and HF_ENDPOINT count too. */
+export const HUB_FLAGS = {
+  revision: { kind: 'text', help: 'branch, tag or commit of a model on the Hub (main)' },
+  'huggingface-hub-cache': {
+    kind: 'text',
+    value: 'DIR',
+    help: 'where models from the Hub are kept',
+    env: 'HUGGINGFACE_HUB_CACHE',
+  },
+} as const satisfies Record<string, Flag>;
+
 export const MODEL_FLAGS = {
-  'model-id': { kind: 'text', value: 'MODEL', help: 'directory of a model in Hugging Face layout', env: 'MODEL_ID' },
+  'model-id': {
+    kind: 'text',
+    value: 'MODEL',
+    help: 'directory of a model in Hugging Face layout, or its id on the Hub',
+    env: 'MODEL_ID',
+  },
   backend: {
     kind: 'text',
     choices: ['auto', 'wasm', 'reference', 'webgpu', 'cuda'],
@@ -15,16 +31,15 @@ export const MODEL_FLAGS = {
     help: "how the weights are quantized; the checkpoint's own config by default",
     env: 'QUANTIZE',
   },
+  ...HUB_FLAGS,
 } as const satisfies Record<string, Flag>;
 
 /** TGI's and our own model options that later work builds. */
 export const PENDING_MODEL_FLAGS = [
-  'revision',
   'threads',
   'head-bits',
   'deterministic',
   'dtype',
-  'huggingface-hub-cache',
   'sharded',
   'num-shard',
   'speculate',

@@ -10,7 +10,7 @@ import { type ModelConfig, parseModelConfig } from '../../core/model/config.ts';
 import { Tokenizer } from '../../core/text/tokenizer.ts';
 import { type Command, Options } from '../command-line.ts';
 import { loadModel, MAX_TOKENIZER_BYTES } from '../loader.ts';
-import { JSON_FLAG, MODEL_FLAGS } from '../model-flags.ts';
+import { HUB_FLAGS, JSON_FLAG, MODEL_FLAGS } from '../model-flags.ts';
 import { checkOutput, writeOutput } from '../output.ts';
 import { perplexityOf } from '../perplexity-of.ts';
 import { progressBar } from '../progress.ts';
@@ -25,7 +25,9 @@ import { CALIBRATION_FLAGS, QUANTIZE_FLAGS, solverOptions } from '../quantize/qu
 import { type LinearReport, quantizeModel } from '../quantize/quantize-model.ts';
 import { evaluationLine, markdownOf, type Report } from '../quantize/report.ts';
 import type { SolverOptions } from '../quantize/solver-options.ts';
-import { type LocalModel, openLocalModel } from '../store/local.ts';
+import { checkUpload, hubAccess, uploadModel } from '../store/hub.ts';
+import type { LocalModel } from '../store/local.ts';
+import { openModel } from '../store/model.ts';
 
 export const quantize: Command = {
   name: 'quantize',
@@ -37,11 +39,17 @@ export const quantize: Command = {
     backend: MODEL_FLAGS.backend,
     threads: { kind: 'integer', minimum: 1, help: 'of the wasm backend and the solver (one a core)' },
     eval: { kind: 'text', value: 'FILE', help: 'perplexity before and after, on this text or JSON array of strings' },
+    'upload-to-model-id': {
+      kind: 'text',
+      value: 'ID',
+      help: 'upload OUT to this model on the Hub when it is done (HF_TOKEN, HF_ENDPOINT)',
+    },
     'max-shard-size': { kind: 'integer', minimum: 1, help: 'bytes of one weight file at most (10000000000)' },
+    ...HUB_FLAGS,
     force: { kind: 'switch', help: 'replace OUT' },
     json: JSON_FLAG,
   },
-  pending: ['revision', 'upload-to-model-id'],
+  pending: [],
   examples: [
     'nibble quantize path/to/model OUT --dataset wikitext2 --dataset-dir path/to/datasets',
     'nibble quantize models/demo/f16 OUT --dataset stories.json --groupsize 64 --true-sequential --eval held-out.json',
@@ -53,7 +61,7 @@ export const quantize: Command = {
 async function run(options: Options): Promise<void> {
   const [source, out] = options.positionals as [string, string];
   const solver = solverOptions(options);
-  const files = await openLocalModel(source);
+  const files = await openModel(source, options);
   try {
     const force = options.on('force');
     const kind = files.lone === undefined ? 'directory' : 'file';
@@ -80,7 +88,8 @@ interface ModelRun {
 
 async function runModel(run: ModelRun, openMachineOf: () => Promise<Machine>): Promise<void> {
   const { options, source, out, solver, files } = run;
-  const startMs = performance.now();
+  const upload = options.text('upload-to-model-id');
+  if (upload !== null) checkUpload(upload, hubAccess());
   const config = await readConfig(run);
   const checkpoint = await openCheckpoint(files);
   if ((await readQuantization(files, null, checkpoint)).kind !== 'none')
@@ -91,7 +100,7 @@ async function runModel(run: ModelRun, openMachineOf: () => Promise<Machine>): P
       reason: 'the model is quantized already; dequantize it first',
     });
   const evaluated = options.text('eval');
-  const before = evaluated === null ? null : await evaluate(source, evaluated, options);
+  const before = evaluated === null ? null : await evaluate(files.directory, evaluated, options);
   const { sequences, dataset } = await calibrate(run, config);
   const sequence = options.on('true-sequential') ? 'by-input' : 'whole-layer';
   const tensors = [...checkpoint.tensors.values()];
@@ -101,6 +110,7 @@ async function runModel(run: ModelRun, openMachineOf: () => Promise<Machine>): P
     sequences,
     config,
   );
+  const startMs = performance.now();
   const machine = await openMachineOf();
   let reports: LinearReport[];
   let journal: Journal;
@@ -108,7 +118,7 @@ async function runModel(run: ModelRun, openMachineOf: () => Promise<Machine>): P
   try {
     journal = await Journal.open(out, {
       version: 1,
-      model: resolve(source),
+      model: files.directory,
       tensors: tensors.map(({ name, dtype, shape }) => [name, dtype, shape]),
       files: await files.fingerprint(),
       solver,
@@ -117,7 +127,7 @@ async function runModel(run: ModelRun, openMachineOf: () => Promise<Machine>): P
       calibration: hashOf(sequences),
     });
     reports = await quantizeModel({
-      model: source,
+      model: files.directory,
       options: solver,
       sequence,
       sequences,
@@ -149,7 +159,6 @@ async function runModel(run: ModelRun, openMachineOf: () => Promise<Machine>): P
     const maxShardBytes = options.number('max-shard-size') ?? MAX_SHARD_BYTES;
     const model = {
       files,
-      source,
       checkpoint,
       journal,
       layers: config.layers,
@@ -175,6 +184,7 @@ async function runModel(run: ModelRun, openMachineOf: () => Promise<Machine>): P
     await writeFile(join(temporary, 'quantize-report.md'), markdownOf(report, 'quantize-report.svg'));
   });
   await journal.remove();
+  const uploaded = upload === null ? null : await uploadModel(resolve(out), upload, hubAccess());
   const quantized = reports.filter((linear) => linear.kind === 'quantized');
   const plain = reports.filter((linear) => linear.kind === 'plain');
   const worst = quantized.reduce((most, { relativeError }) => Math.max(most, relativeError), 0);
@@ -189,6 +199,7 @@ async function runModel(run: ModelRun, openMachineOf: () => Promise<Machine>): P
       tokens: report.tokens,
       seconds: report.seconds,
       backend: report.backend,
+      ...(uploaded === null ? {} : { uploaded }),
       linears: quantized.map(({ name, relativeError, squaredError, damping }) => ({
         name,
         relative_error: relativeError,

@@ -18,8 +18,6 @@ export const MAX_SHARD_BYTES = 10e9;
 
 export interface QuantizedModel {
   files: LocalModel;
-  /** The model's path, where companions are copied from. */
-  source: string;
   checkpoint: CheckpointFiles;
   journal: Journal;
   layers: number;
@@ -152,9 +150,9 @@ export function metadataOf(settings: Record<string, unknown>): Record<string, st
 /** Weights in other forms, and configs that are written anew. */
 const LEFT_BEHIND = /\.(safetensors|bin|pt|pth|gguf|onnx|index\.json)$|^(quantize_config|quant_config|config)\.json$/;
 
-async function copyCompanions({ files, source }: QuantizedModel, directory: string): Promise<void> {
+async function copyCompanions({ files }: QuantizedModel, directory: string): Promise<void> {
   for (const name of await files.list())
-    if (!LEFT_BEHIND.test(name)) await copyFile(join(source, name), join(directory, name));
+    if (!LEFT_BEHIND.test(name)) await copyFile(join(files.directory, name), join(directory, name));
 }
 
 async function writeJson(path: string, value: unknown): Promise<void> {

@@ -9,6 +9,8 @@ import type { FileSet } from '../../core/formats/file-set.ts';
 export interface LocalModel extends FileSet {
   /** The last part of the path: the name to serve it under. */
   readonly baseName: string;
+  /** Absolute path of the directory that its files are in. */
+  readonly directory: string;
   list(): Promise<readonly string[]>;
   /** Name, size and time of change of each file: what tells this model from another at the same place. */
   fingerprint(): Promise<readonly [name: string, bytes: number, changedMs: number][]>;
@@ -52,6 +54,7 @@ export async function openLocalModel(path: string): Promise<LocalModel> {
   return {
     name: path,
     baseName: basename(full),
+    directory,
     open: openFile,
     list,
     async fingerprint() {
