@@ -21,7 +21,7 @@ export interface LoneLayer {
 }
 
 /**
- * Reads weight [out, in] and hessian [in, in] f32, or else calibration [sequences, tokens, in] f32; writes qweight, qzeros, scales, g_idx
+ * Reads weight [out, in] and hessian [in, in] f32, or else calibration [sequences, tokens, in]; writes qweight, qzeros, scales, g_idx
  * and the bias where there is one.
  */
 export async function quantizeLoneLayer(
@@ -70,7 +70,11 @@ export async function quantizeLoneLayer(
 
 async function hessianOf(kernels: SolverKernels, tensors: TensorReader, columns: number): Promise<Float32Array> {
   if (tensors.has('hessian')) return tensors.float('hessian', [columns, columns]);
-  const entry = tensors.entry('calibration', ['F32'], 'is missing, and so is "hessian": one of them is needed');
+  const entry = tensors.entry(
+    'calibration',
+    ['F32', 'F16', 'BF16'],
+    'is missing, and so is "hessian": one of them is needed',
+  );
   const [sequences = 0, tokens = 0] = entry.shape;
   const inputs = await tensors.float('calibration', [sequences, tokens, columns]);
   if (inputs.length === 0)
