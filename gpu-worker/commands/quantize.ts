@@ -236,7 +236,7 @@ async function calibrate(
   config: ModelConfig,
 ): Promise<{ sequences: number[][]; dataset: string }> {
   const dataset = options.text('dataset') ?? 'wikitext2';
-  const { file, content } = await readCalibration(dataset, options.text('dataset-dir') ?? '.', null);
+  const { file, content } = await readCalibration(dataset, options.text('dataset-dir') ?? '.');
   const tokenizer = new Tokenizer(
     await readJson(files, 'tokenizer.json', MAX_TOKENIZER_BYTES, 'required'),
     (await readJson(files, 'tokenizer_config.json', MAX_CONFIG_BYTES)) ?? {},

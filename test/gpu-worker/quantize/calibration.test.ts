@@ -76,7 +76,7 @@ test('wikitext2, ptb and c4 are found by name and put together as their scripts 
     await writeFile(join(directory, 'wiki.train.raw'), ' \n = Title = \n \n Words . \n');
     await writeFile(join(directory, 'ptb.train.txt'), ' a b \n c \n');
     await writeFile(join(directory, 'c4-train.00000-of-01024.json.gz'), gzipSync('{"text":"a"}\n{"text":"b"}\n'));
-    const read = async (name: string) => (await readCalibration(name, directory, null)).content;
+    const read = async (name: string) => (await readCalibration(name, directory)).content;
     // "\n\n".join(["", " = Title = \n", "", " Words . \n"]), as the Hub's rows are.
     expect(await read('wikitext2')).toEqual({ kind: 'text', text: '\n\n = Title = \n\n\n\n\n Words . \n' });
     expect(await read('ptb')).toEqual({ kind: 'text', text: 'a b\n\nc' });
