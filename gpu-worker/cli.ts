@@ -10,6 +10,7 @@ import { generate } from './commands/generate.ts';
 import { inspect } from './commands/inspect.ts';
 import { keyCommands } from './commands/keys.ts';
 import { perplexity } from './commands/perplexity.ts';
+import { quantize } from './commands/quantize.ts';
 import { serve } from './commands/serve.ts';
 import { usageCommand } from './commands/usage.ts';
 
@@ -19,6 +20,7 @@ const COMMANDS: readonly Command[] = [
   generate,
   perplexity,
   inspect,
+  quantize,
   dequantize,
   bench,
   ...accountCommands,
@@ -26,7 +28,7 @@ const COMMANDS: readonly Command[] = [
   usageCommand,
 ];
 /** Promised in the interface, built by later work. */
-const PENDING = ['quantize', 'weights'];
+const PENDING = ['weights'];
 
 const [name, args] = commandOf(process.argv.slice(2));
 process.exitCode = await main(name, args);

@@ -14,7 +14,8 @@ import type { Tokenizer } from '../core/text/tokenizer.ts';
 import { backendChoice, openBackend } from './backends.ts';
 import type { Options } from './command-line.ts';
 import { progressBar } from './progress.ts';
-import { openLocalModel } from './store/local.ts';
+import type { LocalModel } from './store/local.ts';
+import { openModel } from './store/model.ts';
 
 export interface LoadedModel {
   config: ModelConfig;
@@ -41,18 +42,23 @@ export interface LoadOptions {
 /** Loads --model-id on --backend as --quantize and --head-bits say. */
 export function loadModel(options: Options, text: LoadOptions['text'] = 'needed'): Promise<LoadedModel> {
   const headBits = (options.number('head-bits') ?? 16) as HeadBits;
-  return loadModelOn(options.required('model-id'), { quantize: options.text('quantize'), headBits, text }, () =>
-    openBackend(backendChoice(options)),
+  const path = options.required('model-id');
+  return loadModelOn(
+    path,
+    () => openModel(path, options),
+    { quantize: options.text('quantize'), headBits, text },
+    () => openBackend(backendChoice(options)),
   );
 }
 
-/** The backend is opened once the model's files were found good, and closed again when loading fails. */
+/** `path` names the model in errors. The backend is opened once its files were found good, and closed again when loading fails. */
 export async function loadModelOn(
   path: string,
+  openFiles: () => Promise<LocalModel>,
   { quantize, headBits, text }: LoadOptions,
-  open: () => Promise<Backend>,
+  openBackend: () => Promise<Backend>,
 ): Promise<LoadedModel> {
-  const files = await openLocalModel(path);
+  const files = await openFiles();
   try {
     if (files.lone !== undefined)
       throw new NibbleError({
@@ -63,7 +69,7 @@ export async function loadModelOn(
     const outline = await openModelOutline(files, quantize);
     const { config, checkpoint, quantization, parameters } = outline;
     const reading = await openModelText(files, config.contextTokens, text === 'needed' ? 'required' : 'optional');
-    const backend = await open();
+    const backend = await openBackend();
     const onTensor = progressBar('Loading');
     const weights = await loadModelWeights(checkpoint, { config, quantization, backend, headBits, onTensor }).catch(
       async (error) => {

@@ -2,8 +2,24 @@
 import type { KvDtype } from '../core/model/backend.ts';
 import type { Flag, Options } from './command-line.ts';
 
+/** Where a model on the Hub comes from. HF_TOKEN and HF_ENDPOINT count too. */
+export const HUB_FLAGS = {
+  revision: { kind: 'text', help: 'branch, tag or commit of a model on the Hub (main)' },
+  'huggingface-hub-cache': {
+    kind: 'text',
+    value: 'DIR',
+    help: 'where models from the Hub are kept',
+    env: 'HUGGINGFACE_HUB_CACHE',
+  },
+} as const satisfies Record<string, Flag>;
+
 export const MODEL_FLAGS = {
-  'model-id': { kind: 'text', value: 'MODEL', help: 'directory of a model in Hugging Face layout', env: 'MODEL_ID' },
+  'model-id': {
+    kind: 'text',
+    value: 'MODEL',
+    help: 'directory of a model in Hugging Face layout, or its id on the Hub',
+    env: 'MODEL_ID',
+  },
   backend: {
     kind: 'text',
     choices: ['auto', 'wasm', 'reference', 'webgpu', 'cuda'],
@@ -39,18 +55,11 @@ export const MODEL_FLAGS = {
     help: 'bits of embedding and head, requantized on load (16: as the checkpoint has them)',
     env: 'HEAD_BITS',
   },
+  ...HUB_FLAGS,
 } as const satisfies Record<string, Flag>;
 
 /** TGI's and our own model options that later work builds. */
-export const PENDING_MODEL_FLAGS = [
-  'revision',
-  'threads',
-  'huggingface-hub-cache',
-  'sharded',
-  'num-shard',
-  'speculate',
-  'weights-cache',
-];
+export const PENDING_MODEL_FLAGS = ['threads', 'sharded', 'num-shard', 'speculate', 'weights-cache'];
 
 export const JSON_FLAG = { kind: 'switch', help: 'one JSON document on stdout, nothing else' } as const satisfies Flag;
 

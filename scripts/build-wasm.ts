@@ -1,4 +1,4 @@
-/** Build: compiles wasm/assembly into wasm/build/nibble-{relaxed,plain}.wasm when they are older than their sources. */
+/** Build: compiles wasm/assembly into wasm/build/nibble-{relaxed,plain,solver}.wasm when they are older than their sources. */
 import { spawnSync } from 'node:child_process';
 import { mkdirSync, readdirSync, renameSync, rmSync, statSync } from 'node:fs';
 import { dirname, join, relative } from 'node:path';
@@ -8,23 +8,32 @@ import { fileURLToPath } from 'node:url';
 const root = dirname(dirname(fileURLToPath(import.meta.url)));
 const assembly = join(root, 'wasm', 'assembly');
 const build = join(root, 'wasm', 'build');
-const FEATURES = { relaxed: 'simd,relaxed-simd', plain: 'simd' };
+const ARGUMENTS = {
+  relaxed: ['index.ts', '--enable', 'simd,relaxed-simd'],
+  plain: ['index.ts', '--enable', 'simd'],
+  // Quantization's kernels: a module of their own, over memory that threads share.
+  solver: ['solver_index.ts', '--enable', 'simd,threads', '--sharedMemory', '--maximumMemory', '65535'],
+};
 
 /** Builds what is out of date and returns the files' paths. Throws one clear error when the compiler fails. Safe to call from several processes. */
-export function ensureWasmBuilt(): { relaxed: string; plain: string } {
+export function ensureWasmBuilt(): Record<keyof typeof ARGUMENTS, string> {
   const newest = Math.max(
     ...[fileURLToPath(import.meta.url), ...readdirSync(assembly).map((name) => join(assembly, name))].map(modifiedMs),
   );
-  return { relaxed: ensureVariant('relaxed', newest), plain: ensureVariant('plain', newest) };
+  return {
+    relaxed: ensureVariant('relaxed', newest),
+    plain: ensureVariant('plain', newest),
+    solver: ensureVariant('solver', newest),
+  };
 }
 
-function ensureVariant(variant: keyof typeof FEATURES, newestSourceMs: number): string {
+function ensureVariant(variant: keyof typeof ARGUMENTS, newestSourceMs: number): string {
   const out = join(build, `nibble-${variant}.wasm`);
   if (modifiedMs(out) >= newestSourceMs) return out;
   mkdirSync(build, { recursive: true });
   // Renamed into place, so that a reader or another build never sees half a file.
   const unfinished = join(build, `nibble-${variant}.${process.pid}.wasm`);
-  const args = ['index.ts', '-O3', '--runtime', 'stub', '--importMemory', '--enable', FEATURES[variant]];
+  const args = [...ARGUMENTS[variant], '-O3', '--runtime', 'stub', '--importMemory'];
   const asc = join(root, 'node_modules', 'assemblyscript', 'bin', 'asc.js');
   const run = spawnSync(process.execPath, [asc, ...args, '-o', relative(assembly, unfinished)], {
     cwd: assembly,

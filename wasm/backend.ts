@@ -110,6 +110,13 @@ export class WasmBackend implements Backend, Measurable {
     return rope;
   }
 
+  write(values: Float32Array, rows: number, cols: number): Activation {
+    expectLength('write', 'values', values.length, rows * cols);
+    const x = this.#space.activation(rows, cols);
+    this.#values(x).set(values);
+    return x;
+  }
+
   embed(table: Linear, ids: Int32Array, scale: number): Activation {
     return rowOps.embed(this.#space, table, ids, scale);
   }

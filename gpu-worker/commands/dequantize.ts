@@ -19,11 +19,12 @@ import { tensorName } from '../../core/formats/tensor-reader.ts';
 import { dequantize as dequantizeWeight } from '../../core/model/reference-weights.ts';
 import { type Command, type Options, usage } from '../command-line.ts';
 import { GPTQ_FLAGS, gptqParameters } from '../gptq-flags.ts';
-import { JSON_FLAG } from '../model-flags.ts';
+import { HUB_FLAGS, JSON_FLAG } from '../model-flags.ts';
 import { writeOutput } from '../output.ts';
 import { progressBar } from '../progress.ts';
 import { writeSafetensors } from '../safetensors-file.ts';
-import { type LocalModel, openLocalModel } from '../store/local.ts';
+import type { LocalModel } from '../store/local.ts';
+import { openModel } from '../store/model.ts';
 
 export const dequantize: Command = {
   name: 'dequantize',
@@ -32,10 +33,11 @@ export const dequantize: Command = {
   flags: {
     dtype: { kind: 'text', choices: ['float32', 'float16'], help: 'of the weights that were packed (float32)' },
     ...GPTQ_FLAGS,
+    ...HUB_FLAGS,
     force: { kind: 'switch', help: 'replace OUT' },
     json: JSON_FLAG,
   },
-  pending: ['revision'],
+  pending: [],
   examples: [
     'nibble dequantize models/demo/gptq-int4 plain --dtype float16',
     'nibble dequantize layer.safetensors plain.safetensors --bits 4 --group-size 128 --sym',
@@ -49,7 +51,7 @@ type OutputTensor = PlannedTensor & { module: QuantizedModule | null };
 async function run(options: Options): Promise<void> {
   const [source, out] = options.positionals as [string, string];
   const dtype: Float = options.text('dtype') === 'float16' ? 'F16' : 'F32';
-  const files = await openLocalModel(source);
+  const files = await openModel(source, options);
   try {
     const given = gptqParameters(options);
     if (files.lone === undefined && Object.keys(given).length > 0)
@@ -74,7 +76,7 @@ async function run(options: Options): Promise<void> {
         bytes = await write(temporary);
         return;
       }
-      await copyCompanions(files, source, temporary, dtype);
+      await copyCompanions(files, temporary, dtype);
       bytes = await write(join(temporary, 'model.safetensors'));
     });
     const result = { out, dequantized: modules.length, tensors: tensors.length, bytes, dtype: NAMES[dtype] };
@@ -153,9 +155,9 @@ async function bytesOf(
 const LEFT_BEHIND = /\.(safetensors|bin|pt|pth|gguf|onnx|index\.json)$|^(quantize_config|quant_config|config)\.json$/;
 
 /** config.json without its quantization; tokenizer, template and other small files as they are. */
-async function copyCompanions(files: LocalModel, source: string, target: string, dtype: Float): Promise<void> {
+async function copyCompanions(files: LocalModel, target: string, dtype: Float): Promise<void> {
   for (const name of await files.list())
-    if (!LEFT_BEHIND.test(name)) await copyFile(join(source, name), join(target, name));
+    if (!LEFT_BEHIND.test(name)) await copyFile(join(files.directory, name), join(target, name));
   const config = await readJson(files, 'config.json', MAX_CONFIG_BYTES);
   if (typeof config !== 'object' || config === null) return;
   const { quantization_config: _, ...rest } = config as Record<string, unknown>;

@@ -9,7 +9,11 @@ import type { FileSet } from '../../core/formats/file-set.ts';
 export interface LocalModel extends FileSet {
   /** The last part of the path: the name to serve it under. */
   readonly baseName: string;
+  /** Absolute path of the directory that its files are in. */
+  readonly directory: string;
   list(): Promise<readonly string[]>;
+  /** Name, size and time of change of each file: what tells this model from another at the same place. */
+  fingerprint(): Promise<readonly [name: string, bytes: number, changedMs: number][]>;
   close(): Promise<void>;
 }
 
@@ -42,14 +46,25 @@ export async function openLocalModel(path: string): Promise<LocalModel> {
       read: (offset, length) => readFully(handle, offset, length),
     };
   };
+  const list = async () => {
+    const entries = await readdir(directory, { withFileTypes: true });
+    return entries.filter((entry) => entry.isFile() || entry.isSymbolicLink()).map(({ name }) => name);
+  };
   const lone = found.isDirectory() ? null : await openFile(basename(full));
   return {
     name: path,
     baseName: basename(full),
+    directory,
     open: openFile,
-    async list() {
-      const entries = await readdir(directory, { withFileTypes: true });
-      return entries.filter((entry) => entry.isFile() || entry.isSymbolicLink()).map(({ name }) => name);
+    list,
+    async fingerprint() {
+      const names = (await list()).toSorted();
+      return Promise.all(
+        names.map(async (name): Promise<[string, number, number]> => {
+          const { size, mtimeMs } = await stat(join(directory, name));
+          return [name, size, mtimeMs];
+        }),
+      );
     },
     ...(lone === null ? {} : { lone }),
     async close() {

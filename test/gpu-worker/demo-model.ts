@@ -3,6 +3,7 @@ import { join } from 'node:path';
 import type { Backend } from '../../core/model/backend.ts';
 import { Options } from '../../gpu-worker/command-line.ts';
 import { type LoadedModel, loadModel, loadModelOn } from '../../gpu-worker/loader.ts';
+import { openLocalModel } from '../../gpu-worker/store/local.ts';
 
 export const DEMO_DIRECTORY = join(import.meta.dirname, '..', '..', 'models', 'demo');
 
@@ -23,5 +24,11 @@ export function loadDemoOn(
   backend: Backend,
   quantize: string | null = null,
 ): Promise<LoadedModel> {
-  return loadModelOn(join(DEMO_DIRECTORY, variant), { quantize, headBits: 16, text: 'needed' }, async () => backend);
+  const path = join(DEMO_DIRECTORY, variant);
+  return loadModelOn(
+    path,
+    () => openLocalModel(path),
+    { quantize, headBits: 16, text: 'needed' },
+    async () => backend,
+  );
 }

@@ -67,7 +67,9 @@ describe('int8 linear', () => {
     const values = new Int8Array(8 * size).map((_, i) => (i % size < size / 2 ? 127 : -126));
     const weight: Int8Weight = { ...int8Of(new Float32Array(8 * size).fill(1), size, 0, new Float32Array(8)), values };
     const make = (count: number) => new Float32Array(count).fill(2);
-    expect(await tested.worstError(weight, [1, 9], make)).toBeLessThan(SAME_TOLERANCE);
+    expect(await tested.worstError(weight, [1], make)).toBeLessThan(SAME_TOLERANCE);
+    // Shares of the channels meet in f32, where 2^29 that comes back to 2^22 leaves 17 bits.
+    expect(await tested.worstError(weight, [9], make)).toBeLessThan(2e-4);
   });
 
   test('subnormals of f16 and zeros', async () => {
