@@ -8,7 +8,7 @@ import { fileURLToPath } from 'node:url';
 const root = dirname(dirname(fileURLToPath(import.meta.url)));
 const assembly = join(root, 'wasm', 'assembly');
 const build = join(root, 'wasm', 'build');
-const FEATURES = { relaxed: 'simd,relaxed-simd', plain: 'simd' };
+const FEATURES = { relaxed: 'simd,relaxed-simd,threads', plain: 'simd,threads' };
 
 /** Builds what is out of date and returns the files' paths. Throws one clear error when the compiler fails. Safe to call from several processes. */
 export function ensureWasmBuilt(): { relaxed: string; plain: string } {
@@ -24,7 +24,17 @@ function ensureVariant(variant: keyof typeof FEATURES, newestSourceMs: number): 
   mkdirSync(build, { recursive: true });
   // Renamed into place, so that a reader or another build never sees half a file.
   const unfinished = join(build, `nibble-${variant}.${process.pid}.wasm`);
-  const args = ['index.ts', '-O3', '--runtime', 'stub', '--importMemory', '--enable', FEATURES[variant]];
+  const args = [
+    'index.ts',
+    '-O3',
+    '--runtime',
+    'stub',
+    '--importMemory',
+    '--maximumMemory',
+    '65535',
+    '--enable',
+    FEATURES[variant],
+  ];
   const asc = join(root, 'node_modules', 'assemblyscript', 'bin', 'asc.js');
   const run = spawnSync(process.execPath, [asc, ...args, '-o', relative(assembly, unfinished)], {
     cwd: assembly,

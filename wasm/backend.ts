@@ -1,25 +1,25 @@
-/** WasmBackend: the Backend over the kernel set, in one linear memory, on one thread. No Node, no Workers. */
-import {
-  type Activation,
-  type ActivationFunction,
-  type AttentionOptions,
-  type Backend,
-  type Batch,
-  type KvShape,
-  kvUnsupported,
-  type Linear,
-  type LinearWeight,
-  type Rope,
-  type TopLogits,
-  type Vector,
+/** WasmBackend: the Backend over the kernel set, in one linear memory. No Node, no Workers. */
+import type {
+  Activation,
+  ActivationFunction,
+  AttentionOptions,
+  Backend,
+  Batch,
+  KvShape,
+  Linear,
+  LinearWeight,
+  Rope,
+  TopLogits,
+  Vector,
 } from '../core/model/backend.ts';
-import { topLogits } from '../core/model/top-logits.ts';
-import { instantiateKernels, type Kernels, type KernelVariant } from './kernels.ts';
+import { instantiateKernels, type KernelVariant } from './kernels.ts';
 import { KeyValues } from './key-values.ts';
-import { runLinear } from './linear.ts';
+import { runLinears } from './linear.ts';
 import { KernelMemory } from './memory.ts';
 import * as rowOps from './row-ops.ts';
+import { SingleThread, type Team } from './team.ts';
 import { expectLength, impossible, type WasmRope, type WasmVector } from './tensors.ts';
+import { top } from './top.ts';
 import { loadWeight } from './weights.ts';
 import { Workspace } from './workspace.ts';
 
@@ -36,20 +36,24 @@ export function createWasmBackend(
   options: { maxBytes?: number } = {},
 ): WasmBackend {
   const memory = new KernelMemory(options.maxBytes);
-  return new WasmBackend(instantiateKernels(module, memory.memory), memory, variant);
+  return new WasmBackend(new SingleThread(instantiateKernels(module, memory.memory), memory.memory), memory, variant);
 }
 
 export class WasmBackend implements Backend {
   readonly name = 'wasm';
-  readonly defaultKvDtype = 'f32';
+  readonly defaultKvDtype = 'f16';
   readonly batchInvariant = true;
   readonly variant: KernelVariant;
   readonly #space: Workspace;
   #kv: KeyValues | null = null;
 
-  constructor(kernels: Kernels, memory: KernelMemory, variant: KernelVariant) {
-    this.#space = new Workspace(kernels, memory, variant);
+  constructor(team: Team, memory: KernelMemory, variant: KernelVariant) {
+    this.#space = new Workspace(team, memory, variant);
     this.variant = variant;
+  }
+
+  get threads(): number {
+    return this.#space.team.threads;
   }
 
   /** Bytes of linear memory in use: weights, pages and the current step. */
@@ -74,7 +78,6 @@ export class WasmBackend implements Backend {
   }
 
   allocateKv(shape: KvShape): void {
-    if (shape.dtype !== 'f32') throw kvUnsupported(this.name, shape.dtype);
     if (this.#kv !== null) throw impossible('allocateKv: called twice');
     // A batch is checked against the pages when it begins.
     if (this.#space.step > 0) throw impossible('allocateKv: called after begin');
@@ -120,20 +123,20 @@ export class WasmBackend implements Backend {
   }
 
   linear(x: Activation, weight: Linear): Activation {
-    const own = this.#space.weight(weight);
-    if (x.cols !== own.inFeatures) throw impossible(`linear: x has ${x.cols} columns, the weight ${own.inFeatures}`);
-    const from = this.#space.addressOf(x);
-    const y = this.#space.activation(x.rows, own.outFeatures);
-    runLinear(this.#space, own, from, y.address, x.rows);
-    return y;
+    return this.linears(x, [weight])[0]!;
   }
 
   linears(x: Activation, weights: readonly Linear[]): Activation[] {
-    return weights.map((weight) => this.linear(x, weight));
+    const own = weights.map((weight) => this.#space.weight(weight));
+    for (const { inFeatures } of own)
+      if (x.cols !== inFeatures) throw impossible(`linear: x has ${x.cols} columns, the weight ${inFeatures}`);
+    return runLinears(this.#space, x, own);
   }
 
   gatedLinear(f: ActivationFunction, x: Activation, gate: Linear, up: Linear): Activation {
-    return this.gated(f, this.linear(x, gate), this.linear(x, up));
+    const [onGate, onUp] = this.linears(x, [gate, up]);
+    rowOps.gatedInPlace(this.#space, f, onGate!, onUp!);
+    return onGate!;
   }
 
   ropeKv(layer: number, q: Activation, k: Activation, v: Activation, rope: Rope | null): void {
@@ -165,28 +168,25 @@ export class WasmBackend implements Backend {
   }
 
   softcap(x: Activation, softcap: number): void {
-    const values = this.#values(x);
-    values.forEach((value, i) => {
-      values[i] = softcap * Math.tanh(value / softcap);
-    });
+    rowOps.softcap(this.#space, x, softcap);
   }
 
   async read(x: Activation): Promise<Float32Array> {
-    return this.#values(x).slice();
+    this.#space.team.settle();
+    return this.#space.memory.f32(this.#space.addressOf(x), x.rows * x.cols).slice();
   }
 
   async top(logits: Activation, count: number, temperatures: Float32Array): Promise<TopLogits> {
-    return topLogits(this.#values(logits), logits.rows, logits.cols, count, temperatures);
+    return top(this.#space, logits, count, temperatures);
+  }
+
+  free(x: Activation): void {
+    this.#space.free(x);
   }
 
   async dispose(): Promise<void> {
-    this.#space.dispose();
+    await this.#space.dispose();
     this.#kv = null;
-  }
-
-  /** [rows, cols], seen in place until memory grows. */
-  #values(x: Activation): Float32Array {
-    return this.#space.memory.f32(this.#space.addressOf(x), x.rows * x.cols);
   }
 
   #keyValues(layer: number): KeyValues {

@@ -4,8 +4,12 @@ import { readFile } from 'node:fs/promises';
 import process from 'node:process';
 import { fileURLToPath } from 'node:url';
 import { NibbleError } from '../core/errors.ts';
-import { createWasmBackend, type WasmBackend } from './backend.ts';
-import type { KernelVariant } from './kernels.ts';
+import { WasmBackend } from './backend.ts';
+import { instantiateKernels, type KernelVariant } from './kernels.ts';
+import { KernelMemory } from './memory.ts';
+import { pays } from './self-check.ts';
+import { SingleThread } from './team.ts';
+import { MAX_THREADS, ThreadTeam, withSharedMemory } from './threads.ts';
 
 /** V8 of Node 20 computes i32x4.relaxed_dot_i8x16_i7x16_add_s wrongly until a function is hot. */
 const OLDEST_NODE_MAJOR = 22;
@@ -23,10 +27,18 @@ export function hasRelaxedSimd(): boolean {
   return WebAssembly.validate(RELAXED_PROBE);
 }
 
-/** `auto` takes relaxed where the engine has it; both give the same bits. Throws `model_unsupported` on an old Node, `file_missing` before `npm run build`. */
-export async function loadWasmBackend(
-  options: { variant?: 'auto' | KernelVariant; maxBytes?: number } = {},
-): Promise<WasmBackend> {
+export interface WasmOptions {
+  /** `auto` takes relaxed where the engine has it; both give the same bits. */
+  variant?: 'auto' | KernelVariant;
+  maxBytes?: number;
+  /** 1 unless given; any number gives the same bits. */
+  threads?: number;
+  /** Whether more threads than one are given up where they do not pay (yes, unless given). */
+  checkThreads?: boolean;
+}
+
+/** Throws `model_unsupported` on an old Node, `file_missing` before `npm run build`. */
+export async function loadWasmBackend(options: WasmOptions = {}): Promise<WasmBackend> {
   expectNode(process.versions.node);
   const wanted = options.variant ?? 'auto';
   const variant = wanted === 'auto' ? (hasRelaxedSimd() ? 'relaxed' : 'plain') : wanted;
@@ -34,8 +46,16 @@ export async function loadWasmBackend(
   const bytes = await readFile(file).catch(() => {
     throw new NibbleError({ code: 'file_missing', file, reason: 'the kernels are not built; run `npm run build`' });
   });
-  const module = await WebAssembly.compile(bytes);
-  return createWasmBackend(module, variant, options.maxBytes === undefined ? {} : { maxBytes: options.maxBytes });
+  const threads = Math.max(1, Math.min(MAX_THREADS, options.threads ?? 1));
+  const memory = new KernelMemory(options.maxBytes, threads > 1);
+  const module = await WebAssembly.compile(threads > 1 ? withSharedMemory(bytes) : bytes);
+  const alone = new SingleThread(instantiateKernels(module, memory.memory), memory.memory);
+  if (threads === 1) return new WasmBackend(alone, memory, variant);
+  const team = await ThreadTeam.start(module, memory, threads);
+  if (options.checkThreads === false || pays(alone, team, memory, () => performance.now()))
+    return new WasmBackend(team, memory, variant);
+  await team.dispose();
+  return new WasmBackend(alone, memory, variant);
 }
 
 export function expectNode(version: string): void {

@@ -246,6 +246,8 @@ export interface Backend {
   gatherRows(x: Activation, rows: Int32Array): Activation;
   /** softcap · tanh(x / softcap) in place. */
   softcap(x: Activation, softcap: number): void;
+  /** Says that x, under whatever name, is not used again in this step, so that its memory may be. A backend may do without. */
+  free?(x: Activation): void;
   /** Waits for everything before it and copies x out, [rows·cols]. */
   read(x: Activation): Promise<Float32Array>;
   /** Waits likewise and finds each row's `count` ≤ MAX_CANDIDATES likeliest. temperatures [rows], 0 for greedy rows. */

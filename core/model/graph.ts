@@ -1,6 +1,6 @@
 /** Graph: the forward pass, written once for every architecture and every backend. */
 import type { LayerAttention } from './architecture.ts';
-import type { Activation, Backend, Batch, Rope } from './backend.ts';
+import type { Activation, Backend, Batch, Linear, Rope } from './backend.ts';
 import type { ModelConfig } from './config.ts';
 import { normOf, ResidualStream } from './residual-stream.ts';
 import { type RopeOptions, ropeTables } from './rope.ts';
@@ -80,8 +80,8 @@ export class Graph {
     const { placement } = this.config;
     switch (placement) {
       case 'pre':
-        stream.add(attend(stream.normed(norms.attention)));
-        stream.add(mlp(stream.normed(norms.mlp)));
+        stream.add(this.#consumed(stream.normed(norms.attention), attend));
+        stream.add(this.#consumed(stream.normed(norms.mlp), mlp));
         return;
       case 'sandwich':
         stream.add(this.#normed(attend(stream.normed(norms.attention)), norms.outputs!.attention));
@@ -112,8 +112,10 @@ export class Graph {
     const { window, rope }: LayerAttention = config.layerAttention[index]!;
     const { query, key, value } = this.#queryKeyValue(layer, x);
     backend.ropeKv(index, query, key, value, rope === null ? null : ropes.get(rope)!);
+    for (const written of [key, value]) backend.free?.(written);
     const attended = backend.attention(index, query, { heads, scale, window, softcap, alibiSlopes });
-    return backend.linear(attended, layer.attentionOutput);
+    backend.free?.(query);
+    return this.#linearOf(attended, layer.attentionOutput);
   }
 
   #queryKeyValue({ queryKeyValue: weights, norms }: LayerWeights, x: Activation) {
@@ -149,7 +151,7 @@ export class Graph {
     const { activation, intermediate: count } = this.config;
     switch (mlp.kind) {
       case 'gated':
-        return backend.linear(backend.gatedLinear(activation, x, mlp.gate, mlp.up), mlp.down);
+        return this.#linearOf(backend.gatedLinear(activation, x, mlp.gate, mlp.up), mlp.down);
       case 'fused': {
         const gateUp = backend.linear(x, mlp.gateUp);
         const gate = backend.columns(gateUp, [{ begin: 0, count }]);
@@ -159,10 +161,21 @@ export class Graph {
         );
       }
       case 'plain':
-        return backend.linear(backend.activate(activation, backend.linear(x, mlp.up)), mlp.down);
+        return this.#linearOf(backend.activate(activation, backend.linear(x, mlp.up)), mlp.down);
       default:
         return mlp satisfies never;
     }
+  }
+
+  /** op(x), and x is needed no more. */
+  #consumed(x: Activation, op: (x: Activation) => Activation): Activation {
+    const y = op(x);
+    this.backend.free?.(x);
+    return y;
+  }
+
+  #linearOf(x: Activation, weight: Linear): Activation {
+    return this.#consumed(x, (each) => this.backend.linear(each, weight));
   }
 
   #normed(x: Activation, norm: Norm): Activation {

@@ -17,6 +17,7 @@ export class ResidualStream {
     this.#backend = backend;
   }
 
+  /** `branch` becomes the stream's own, too. */
   add(branch: Activation): void {
     this.value();
     this.#pending = branch;
@@ -24,7 +25,10 @@ export class ResidualStream {
 
   /** All that was added. */
   value(): Activation {
-    if (this.#pending !== null) this.#backend.add(this.#value, this.#pending);
+    if (this.#pending !== null) {
+      this.#backend.add(this.#value, this.#pending);
+      this.#backend.free?.(this.#pending);
+    }
     this.#pending = null;
     return this.#value;
   }
@@ -34,7 +38,9 @@ export class ResidualStream {
     const pending = this.#pending;
     if (kind === 'rms' && pending !== null) {
       this.#pending = null;
-      return this.#backend.addRmsNorm(this.#value, pending, weight, eps);
+      const y = this.#backend.addRmsNorm(this.#value, pending, weight, eps);
+      this.#backend.free?.(pending);
+      return y;
     }
     return normOf(this.value(), { weight, bias }, this.#options, this.#backend);
   }
