@@ -1,9 +1,10 @@
 /** Build: compiles wasm/assembly into wasm/build/nibble-{relaxed,plain}.wasm when they are older than their sources. */
 import { spawnSync } from 'node:child_process';
-import { mkdirSync, readdirSync, renameSync, rmSync, statSync } from 'node:fs';
+import { mkdirSync, readdirSync, readFileSync, renameSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { dirname, join, relative } from 'node:path';
 import process from 'node:process';
 import { fileURLToPath } from 'node:url';
+import { withMemory } from '../wasm/memory-import.ts';
 
 const root = dirname(dirname(fileURLToPath(import.meta.url)));
 const assembly = join(root, 'wasm', 'assembly');
@@ -24,17 +25,9 @@ function ensureVariant(variant: keyof typeof FEATURES, newestSourceMs: number): 
   mkdirSync(build, { recursive: true });
   // Renamed into place, so that a reader or another build never sees half a file.
   const unfinished = join(build, `nibble-${variant}.${process.pid}.wasm`);
-  const args = [
-    'index.ts',
-    '-O3',
-    '--runtime',
-    'stub',
-    '--importMemory',
-    '--maximumMemory',
-    '65535',
-    '--enable',
-    FEATURES[variant],
-  ];
+  // Compiled for shared memory, or the optimiser takes atomic loads out of the loops that wait on them.
+  const memory = ['--importMemory', '--maximumMemory', '65535', '--sharedMemory'];
+  const args = ['index.ts', '-O3', '--runtime', 'stub', ...memory, '--enable', FEATURES[variant]];
   const asc = join(root, 'node_modules', 'assemblyscript', 'bin', 'asc.js');
   const run = spawnSync(process.execPath, [asc, ...args, '-o', relative(assembly, unfinished)], {
     cwd: assembly,
@@ -45,6 +38,7 @@ function ensureVariant(variant: keyof typeof FEATURES, newestSourceMs: number): 
     const output = run.error?.message ?? `${run.stdout}${run.stderr}`.trim();
     throw new Error(`building nibble-${variant}.wasm from wasm/assembly failed:\n${output}`);
   }
+  writeFileSync(unfinished, withMemory('unshared', readFileSync(unfinished)));
   renameSync(unfinished, out);
   return out;
 }

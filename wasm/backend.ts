@@ -62,11 +62,14 @@ export class WasmBackend implements Backend {
   }
 
   async loadLinear(weight: LinearWeight, label: string): Promise<Linear> {
+    // A kernel may still be at work in what lies free above the step.
+    this.#space.team.settle();
     return loadWeight(this.#space.memory, weight, label);
   }
 
   loadVector(values: Float32Array, label: string): Vector {
-    const { memory } = this.#space;
+    const { memory, team } = this.#space;
+    team.settle();
     const address = memory.permanent(values.byteLength, label);
     memory.f32(address, values.length).set(values);
     const vector: WasmVector = { memory, length: values.length, address };

@@ -7,9 +7,10 @@ import { NibbleError } from '../core/errors.ts';
 import { WasmBackend } from './backend.ts';
 import { instantiateKernels, type KernelVariant } from './kernels.ts';
 import { KernelMemory } from './memory.ts';
+import { withMemory } from './memory-import.ts';
 import { pays } from './self-check.ts';
 import { SingleThread } from './team.ts';
-import { MAX_THREADS, ThreadTeam, withSharedMemory } from './threads.ts';
+import { MAX_THREADS, ThreadTeam } from './threads.ts';
 
 /** V8 of Node 20 computes i32x4.relaxed_dot_i8x16_i7x16_add_s wrongly until a function is hot. */
 const OLDEST_NODE_MAJOR = 22;
@@ -33,7 +34,7 @@ export interface WasmOptions {
   maxBytes?: number;
   /** 1 unless given; any number gives the same bits. */
   threads?: number;
-  /** Whether more threads than one are given up where they do not pay (yes, unless given). */
+  /** Whether more threads than one are given up at the start, or rest later, where they do not pay (yes, unless given). */
   checkThreads?: boolean;
 }
 
@@ -48,12 +49,13 @@ export async function loadWasmBackend(options: WasmOptions = {}): Promise<WasmBa
   });
   const threads = Math.max(1, Math.min(MAX_THREADS, options.threads ?? 1));
   const memory = new KernelMemory(options.maxBytes, threads > 1);
-  const module = await WebAssembly.compile(threads > 1 ? withSharedMemory(bytes) : bytes);
+  const module = await WebAssembly.compile(withMemory(threads > 1 ? 'shared' : 'unshared', bytes));
   const alone = new SingleThread(instantiateKernels(module, memory.memory), memory.memory);
   if (threads === 1) return new WasmBackend(alone, memory, variant);
-  const team = await ThreadTeam.start(module, memory, threads);
-  if (options.checkThreads === false || pays(alone, team, memory, () => performance.now()))
-    return new WasmBackend(team, memory, variant);
+  const now = () => performance.now();
+  const checked = options.checkThreads ?? true;
+  const team = await ThreadTeam.start(module, memory, threads, checked ? now : null);
+  if (!checked || pays(alone, team, memory, now)) return new WasmBackend(team, memory, variant);
   await team.dispose();
   return new WasmBackend(alone, memory, variant);
 }

@@ -1,5 +1,8 @@
 /// <reference types="node" />
-/** Threads: a team of Node's worker threads over one shared memory. The protocol is assembly/team.ts. */
+/**
+ * Threads: a team of Node's worker threads over one shared memory. The protocol is assembly/team.ts. A team that waits more than it
+ * works, because others have the processors, leaves its threads asleep for a while: any number of them gives the same bits.
+ */
 import { Worker } from 'node:worker_threads';
 import type { KernelArguments, KernelName, Kernels } from './kernels.ts';
 import { instantiateKernels, kernelOrder } from './kernels.ts';
@@ -15,6 +18,13 @@ export const MAX_THREADS = 60;
 /** A task's last word when the threads are to end. */
 export const END = -1;
 
+/** Tasks after which a team sees what waiting cost it. */
+const WINDOW_TASKS = 256;
+/** Tasks that the caller then runs alone, twice as many each time in a row, up to 2^6 times. */
+const ALONE_TASKS = 1024;
+/** The part of the time that it would take alone which a team may take. */
+const LEAST_SAVING = 0.85;
+
 export interface ThreadData {
   module: WebAssembly.Module;
   memory: WebAssembly.Memory;
@@ -29,9 +39,16 @@ export class ThreadTeam implements Team {
   readonly #order: Map<KernelName, number>;
   readonly #slots: [TaskSlot, TaskSlot];
   readonly #workers: Worker[];
+  readonly #now: (() => number) | null;
   #task = 0;
+  #aloneTasks = 0;
+  #timesAlone = 0;
+  #windowTasks = 0;
+  #workedMs = 0;
+  #waitedMs = 0;
 
-  private constructor(kernels: Kernels, memory: WebAssembly.Memory, workers: Worker[]) {
+  private constructor(kernels: Kernels, memory: WebAssembly.Memory, workers: Worker[], now: (() => number) | null) {
+    this.#now = now;
     this.threads = workers.length + 1;
     this.#kernels = kernels;
     this.#memory = memory;
@@ -40,8 +57,16 @@ export class ThreadTeam implements Team {
     this.#workers = workers;
   }
 
-  /** `module` must take shared memory (withSharedMemory). They do not keep the process alive. */
-  static async start(module: WebAssembly.Module, memory: KernelMemory, threads: number): Promise<ThreadTeam> {
+  /**
+   * `module` must take shared memory (memory-import.ts). Threads do not keep the process alive.
+   * `now` in milliseconds, by which a team sees that it waits; null: it never works alone.
+   */
+  static async start(
+    module: WebAssembly.Module,
+    memory: KernelMemory,
+    threads: number,
+    now: (() => number) | null,
+  ): Promise<ThreadTeam> {
     const kernels = instantiateKernels(module, memory.memory);
     const workers = Array.from({ length: threads - 1 }, (_, index) => {
       const workerData: ThreadData = { module, memory: memory.memory, part: index + 1, parts: threads };
@@ -54,12 +79,38 @@ export class ThreadTeam implements Team {
       throw error;
     }
     for (const worker of workers) worker.unref();
-    return new ThreadTeam(kernels, memory.memory, workers);
+    return new ThreadTeam(kernels, memory.memory, workers, now);
   }
 
   run<Name extends KernelName>(name: Name, ...task: KernelArguments[Name]): void {
+    if (this.#aloneTasks > 0) {
+      this.#aloneTasks--;
+      const slot = this.#slots[(this.#task + 1) & 1]!;
+      slot.write(task);
+      this.#kernels[name](slot.address, 0, 1);
+      return;
+    }
+    const now = this.#now;
+    const start = now?.() ?? 0;
     const slot = this.#publish(task, this.#order.get(name)!);
+    const published = now?.() ?? 0;
     this.#kernels[name](slot.address, 0, this.threads);
+    if (now !== null) this.#account(published - start, now() - published);
+  }
+
+  /** One task's waiting for the one before, and its own part's work. */
+  #account(waitedMs: number, workedMs: number): void {
+    this.#waitedMs += waitedMs;
+    this.#workedMs += workedMs;
+    if (++this.#windowTasks < WINDOW_TASKS) return;
+    if (this.#workedMs + this.#waitedMs > LEAST_SAVING * this.threads * this.#workedMs) {
+      this.settle();
+      this.#aloneTasks = ALONE_TASKS << this.#timesAlone;
+      this.#timesAlone = Math.min(6, this.#timesAlone + 1);
+    } else this.#timesAlone = 0;
+    this.#windowTasks = 0;
+    this.#workedMs = 0;
+    this.#waitedMs = 0;
   }
 
   settle(): void {
@@ -91,15 +142,4 @@ function ready(worker: Worker): Promise<void> {
     worker.once('error', reject);
     worker.once('exit', () => reject(impossible('a thread ended before it began')));
   });
-}
-
-/** The same kernels with the memory that they import declared as shared: one bit of the binary. Throws `internal` when it is not there. */
-export function withSharedMemory(binary: Uint8Array<ArrayBuffer>): Uint8Array<ArrayBuffer> {
-  // "env", "memory", kind 2 (memory), and its flags: 1 for a maximum, 3 for shared with a maximum.
-  const name = [3, ...Buffer.from('env'), 6, ...Buffer.from('memory'), 2, 1];
-  const at = Buffer.from(binary).indexOf(Buffer.from(name));
-  if (at < 0) throw impossible('the kernels import no memory with a maximum');
-  const shared = binary.slice();
-  shared[at + name.length - 1] = 3;
-  return shared;
 }

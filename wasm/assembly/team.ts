@@ -15,7 +15,7 @@ export function settle(control: usize, parts: i32): void {
   const task = atomic.load<i32>(control);
   for (let other: usize = 0; other < <usize>(parts - 1); other++) {
     const finished = control + FINISHED + other * LINE;
-    for (let spins = 0; atomic.load<i32>(finished) != task; spins++) if (spins > 1 << 16) atomic.wait<i32>(finished, atomic.load<i32>(finished), 50000);
+    for (let spins = 0; atomic.load<i32>(finished) != task; spins++) if (spins > 1 << 14) atomic.wait<i32>(finished, atomic.load<i32>(finished), 50000);
   }
 }
 
