@@ -1,5 +1,8 @@
-/** Vitest: one project in Node, two in workerd. */
+/** Vitest: Node, WebGPU on SwiftShader (and on the system's adapter where scripts/test.ts found one), and two projects in workerd. */
+import process from 'node:process';
 import { defineConfig } from 'vitest/config';
+
+const gpus = ['swiftshader', ...(process.env.NIBBLE_SYSTEM_GPU ? ['system'] : [])];
 
 export default defineConfig({
   test: {
@@ -8,11 +11,25 @@ export default defineConfig({
         test: {
           name: 'node',
           include: ['test/**/*.test.ts'],
-          exclude: ['test/edge/*.test.ts', 'test/edge/{queue,ledger,catalog}/**', 'test/wasm/workerd/**'],
+          exclude: [
+            'test/edge/*.test.ts',
+            'test/edge/{queue,ledger,catalog,fallback}/**',
+            'test/wasm/workerd/**',
+            'test/webgpu/**',
+          ],
           testTimeout: 60_000,
           hookTimeout: 120_000,
         },
       },
+      ...gpus.map((gpu) => ({
+        test: {
+          name: `webgpu-${gpu}`,
+          include: ['test/webgpu/**/*.test.ts'],
+          env: { NIBBLE_TEST_GPU: gpu },
+          testTimeout: 120_000,
+          hookTimeout: 120_000,
+        },
+      })),
       'test/edge/vitest.config.ts',
       'test/wasm/workerd/vitest.config.ts',
     ],

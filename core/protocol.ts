@@ -107,12 +107,16 @@ export const ModelCard = z.object({
 });
 export type ModelCard = z.infer<typeof ModelCard>;
 
+/** `edge-wasm` is the edge's own fallback. */
+export const WorkerBackend = z.enum(['reference', 'wasm', 'webgpu', 'cuda', 'edge-wasm']);
+export type WorkerBackend = z.infer<typeof WorkerBackend>;
+
 export const WorkerMessage = z.discriminatedUnion('type', [
   z.object({
     type: z.literal('hello'),
     protocol: z.int(),
     workerId: name,
-    backend: z.enum(['reference', 'wasm', 'webgpu', 'cuda']),
+    backend: WorkerBackend,
     model: ModelCard,
     /** Leases this socket takes at once; the sum over a worker's sockets never exceeds its slots. */
     credits: z.int().min(0).max(4096),

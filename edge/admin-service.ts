@@ -1,4 +1,6 @@
 /** Admin service: what the admin routes do, on the account and catalog objects. */
+import { describe } from '../core/errors.ts';
+import type { ModelCard } from '../core/protocol.ts';
 import type { AccountKey, AdminService, NewKey, RateLimits } from './api/admin.ts';
 import type { AccountState, Outcome } from './api/service.ts';
 import type { KeyRing } from './auth.ts';
@@ -8,6 +10,7 @@ import { CATALOG_NAME } from './catalog/object.ts';
 import type { Env } from './env.ts';
 import { DEFAULT_LIMITS } from './ledger/limits.ts';
 import { picoUsdOf } from './ledger/price.ts';
+import type { FallbackPolicy } from './queue/policy.ts';
 
 export class EdgeAdmin implements AdminService {
   readonly #env: Env;
@@ -99,6 +102,26 @@ export class EdgeAdmin implements AdminService {
     });
     this.#cards.forget();
     return { ok: true, value: null };
+  }
+
+  async setFallback(model: string, policy: FallbackPolicy): Promise<Outcome<null>> {
+    const described = policy === 'never' ? null : await this.#describeFallback(model);
+    if (described !== null && !described.ok) return described;
+    await this.#env.CATALOG.getByName(CATALOG_NAME).setFallback(model, policy, described?.value ?? null);
+    this.#cards.forget();
+    return { ok: true, value: null };
+  }
+
+  /** Whoever has the root credential may read why a model's files do not do. */
+  async #describeFallback(model: string): Promise<Outcome<ModelCard>> {
+    const refused = (reason: string): Outcome<ModelCard> => ({
+      ok: false,
+      failure: { code: 'invalid_request', param: 'fallback', reason },
+    });
+    if (this.#env.FALLBACK === undefined)
+      return refused('This edge has no fallback: deploy edge/fallback and bind it as FALLBACK.');
+    const described = await this.#env.FALLBACK.getByName(model).describe(model);
+    return described.ok ? described : refused(describe(described.failure));
   }
 
   async removeModel(model: string): Promise<Outcome<null>> {

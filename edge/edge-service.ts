@@ -46,7 +46,7 @@ export class EdgeService implements Service {
       if (!authorized.ok) return { ...authorized, headers: {} };
       return { ok: false, failure: { code: 'model_not_found', model: request.model ?? 'default' }, headers: {} };
     }
-    const { card, tariff } = entry;
+    const { card, tariff, fallback } = entry;
     const bound = boundOf(request, card);
     if (!bound.ok) {
       const authorized = await this.#authorize(caller, 'client');
@@ -59,7 +59,7 @@ export class EdgeService implements Service {
     if (!admitted.ok) return admitted;
     const { grant, headers } = admitted.value;
     const job: Job = { ...request, id: grant.jobId, model: card.id, promptTokenLimit: grant.promptTokenLimit };
-    const events = await submit(() => this.#env.QUEUE.getByName(queue), grant, job, signal);
+    const events = await submit(() => this.#env.QUEUE.getByName(queue), grant, job, fallback, signal);
     if (!events.ok) {
       await account.release(grant.jobId);
       return { ...events, headers };

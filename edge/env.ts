@@ -1,6 +1,7 @@
 /** Env: the Worker's bindings, and the settings read from its variables, checked. */
 import { NibbleError } from '../core/errors.ts';
 import type { CatalogObject } from './catalog/object.ts';
+import type { FallbackObject } from './fallback/object.ts';
 import type { AccountObject } from './ledger/object.ts';
 import type { Tariff } from './ledger/price.ts';
 import { MAX_PRICE_MICRO_USD_PER_MTOK } from './ledger/price.ts';
@@ -10,6 +11,8 @@ export interface Env {
   ACCOUNT: DurableObjectNamespace<AccountObject>;
   QUEUE: DurableObjectNamespace<QueueObject>;
   CATALOG: DurableObjectNamespace<CatalogObject>;
+  /** Of the script in edge/fallback. Without it no model may have a fallback. */
+  FALLBACK?: DurableObjectNamespace<FallbackObject>;
   /** Secret. JSON, version → 64 hex digits; two versions while rotating. */
   KEY_SECRETS?: string;
   /** Secret. The root credential of /admin/*. */

@@ -1,23 +1,82 @@
 /** Backends: the kernel set that --backend names. */
-import { NibbleError } from '../core/errors.ts';
-import type { Backend } from '../core/model/backend.ts';
+import process from 'node:process';
+import type { Backend, BackendName } from '../core/model/backend.ts';
 import { ReferenceBackend } from '../core/model/reference.ts';
 import { ensureWasmBuilt } from '../scripts/build-wasm.ts';
 import { loadWasmBackend } from '../wasm/node.ts';
-import { usage } from './command-line.ts';
+import { type Options, usage } from './command-line.ts';
+import { openWebGpuBackend, type WebGpuBackend } from './webgpu/backend.ts';
+import { probeAdapter } from './webgpu/probe.ts';
 
-export async function openBackend(name: string): Promise<Backend> {
+export interface BackendChoice {
+  name: 'auto' | BackendName;
+  /** Of a GPU's products; null: float16 where the GPU has it. */
+  dtype: 'float16' | 'float32' | null;
+  deterministic: boolean;
+  /** Of the CPU's kernels. */
+  threads: number;
+}
+
+/** --backend, --dtype and --deterministic. */
+export function backendChoice(options: Options): BackendChoice {
+  return {
+    name: (options.text('backend') ?? 'auto') as BackendChoice['name'],
+    dtype: options.text('dtype') as BackendChoice['dtype'],
+    deterministic: options.on('deterministic'),
+    threads: options.number('threads') ?? 1,
+  };
+}
+
+/** `auto`: a real GPU if one answers, else the CPU. */
+export async function openBackend(choice: BackendChoice): Promise<Backend> {
+  const { name } = choice;
   switch (name) {
     case 'auto':
+      return (await openRealGpu(choice)) ?? openCpu(choice);
     case 'wasm':
-      ensureWasmBuilt();
-      return loadWasmBackend({ variant: 'auto' });
+      return openCpu(choice);
     case 'reference':
+      refuseGpuOptions(choice, name);
       return new ReferenceBackend();
     case 'webgpu':
+      return openAnyGpu(choice);
     case 'cuda':
       throw usage(`--backend ${name} is not supported yet`);
     default:
-      throw new NibbleError({ code: 'internal', reason: `there is no backend "${name}"` });
+      return name satisfies never;
   }
+}
+
+async function openCpu(choice: BackendChoice): Promise<Backend> {
+  refuseGpuOptions(choice, 'wasm');
+  ensureWasmBuilt();
+  return loadWasmBackend({ variant: 'auto', threads: choice.threads });
+}
+
+/** null when there is no real GPU: a software one is slower than the CPU's own kernels. */
+async function openRealGpu(choice: BackendChoice): Promise<Backend | null> {
+  const adapter = await probeAdapter();
+  return adapter === null || adapter.isSoftware ? null : openGpu(choice, 'real');
+}
+
+async function openAnyGpu(choice: BackendChoice): Promise<Backend> {
+  const backend = await openGpu(choice, 'any');
+  if (backend.gpu.opened.isSoftware)
+    process.stderr.write(`${backend.device} is a software adapter: right answers, slowly\n`);
+  return backend;
+}
+
+function openGpu({ dtype, deterministic }: BackendChoice, adapter: 'real' | 'any'): Promise<WebGpuBackend> {
+  return openWebGpuBackend({
+    adapter,
+    precision: dtype === 'float32' ? 'f32' : 'auto',
+    // Every index that comes from outside is checked before a kernel sees it, and tests run with clamped accesses.
+    bounds: 'none',
+    deterministic,
+  });
+}
+
+/** The CPU's kernels compute in one precision only. */
+function refuseGpuOptions({ dtype }: BackendChoice, backend: string): void {
+  if (dtype !== null) throw usage(`--dtype is for --backend webgpu; this runs on ${backend}`);
 }

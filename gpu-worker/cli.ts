@@ -2,6 +2,7 @@
 import process from 'node:process';
 import { describe, failureOf } from '../core/errors.ts';
 import { type Command, helpOf, parseOptions } from './command-line.ts';
+import { bench } from './commands/bench.ts';
 import { dequantize } from './commands/dequantize.ts';
 import { dev } from './commands/dev.ts';
 import { generate } from './commands/generate.ts';
@@ -9,9 +10,9 @@ import { inspect } from './commands/inspect.ts';
 import { perplexity } from './commands/perplexity.ts';
 import { serve } from './commands/serve.ts';
 
-const COMMANDS: readonly Command[] = [dev, serve, generate, perplexity, inspect, dequantize];
+const COMMANDS: readonly Command[] = [dev, serve, generate, perplexity, inspect, dequantize, bench];
 /** Promised in the interface, built by later work. */
-const PENDING = ['quantize', 'bench', 'keys', 'accounts', 'usage', 'weights'];
+const PENDING = ['quantize', 'keys', 'accounts', 'usage', 'weights'];
 
 const [name, ...args] = process.argv.slice(2);
 process.exitCode = await main(name, args);

@@ -31,7 +31,7 @@ export interface Command {
 type Value = string | number | boolean;
 
 /** Variables that shells, containers and other programs set for purposes of their own. */
-const AMBIENT = new Set(['HOSTNAME', 'PORT', 'REVISION', 'THREADS', 'DTYPE', 'API_KEY']);
+const AMBIENT = new Set(['HOSTNAME', 'PORT', 'REVISION', 'THREADS', 'API_KEY']);
 
 /** A command's checked options. */
 export class Options {

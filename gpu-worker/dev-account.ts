@@ -1,4 +1,4 @@
-/** DevAccount: the development account and its keys, made through the admin API as an operator would. */
+/** DevAccount: the development account, its keys and its model's fallback, made through the admin API as an operator would. */
 import { readFile } from 'node:fs/promises';
 import { NibbleError } from '../core/errors.ts';
 
@@ -17,14 +17,22 @@ export async function devKeys(url: string, adminKey: string, path: string): Prom
     () => null,
   );
   if (kept !== null && (await works(url, kept.apiKey))) return { apiKey: kept.apiKey, workerToken: kept.workerToken };
-  const account = await post<{ id: string }>(url, adminKey, '/admin/accounts', {
+  const account = await send<{ id: string }>('POST', url, adminKey, '/admin/accounts', {
     name: 'development',
     credit_usd: CREDIT_USD,
   });
   const keys = `/admin/accounts/${account.id}/keys`;
-  const client = await post<{ key: string }>(url, adminKey, keys, { name: 'development', scopes: ['client'] });
-  const worker = await post<{ key: string }>(url, adminKey, keys, { name: 'development worker', scopes: ['worker'] });
+  const client = await send<{ key: string }>('POST', url, adminKey, keys, { name: 'development', scopes: ['client'] });
+  const worker = await send<{ key: string }>('POST', url, adminKey, keys, {
+    name: 'development worker',
+    scopes: ['worker'],
+  });
   return { apiKey: client.key, workerToken: worker.key };
+}
+
+/** Lets the edge answer for a model while no worker does. Throws with the edge's reason when it cannot. */
+export async function allowFallback(url: string, adminKey: string, model: string): Promise<void> {
+  await send('PUT', url, adminKey, `/admin/models/${encodeURIComponent(model)}`, { fallback: 'when-no-worker' });
 }
 
 async function works(url: string, apiKey: string): Promise<boolean> {
@@ -33,16 +41,22 @@ async function works(url: string, apiKey: string): Promise<boolean> {
   return response.status === 200;
 }
 
-async function post<Answer>(url: string, adminKey: string, path: string, body: unknown): Promise<Answer> {
+async function send<Answer>(
+  method: string,
+  url: string,
+  adminKey: string,
+  path: string,
+  body: unknown,
+): Promise<Answer> {
   const response = await fetch(`${url}${path}`, {
-    method: 'POST',
+    method,
     headers: { authorization: `Bearer ${adminKey}`, 'content-type': 'application/json' },
     body: JSON.stringify(body),
   });
   if (!response.ok)
     throw new NibbleError({
       code: 'internal',
-      reason: `POST ${path} answered ${response.status}: ${await response.text()}`,
+      reason: `${method} ${path} answered ${response.status}: ${await response.text()}`,
     });
   return (await response.json()) as Answer;
 }

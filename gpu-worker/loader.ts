@@ -1,26 +1,20 @@
 /** Loader: from a model's files to a graph on a backend, with its tokenizer and template. */
 import { basename } from 'node:path';
-import { failureOf, NibbleError } from '../core/errors.ts';
-import { openCheckpoint } from '../core/formats/checkpoint-index.ts';
-import { readJson, readText } from '../core/formats/file-set.ts';
-import { quantizationLabel, readQuantization } from '../core/formats/quantization.ts';
-import { MAX_CONFIG_BYTES } from '../core/formats/quantization-config.ts';
-import { countParameters } from '../core/formats/quantized-modules.ts';
+import { NibbleError } from '../core/errors.ts';
+import { quantizationLabel } from '../core/formats/quantization.ts';
+import type { HeadBits } from '../core/formats/requantize.ts';
 import type { Backend } from '../core/model/backend.ts';
 import { loadModelWeights } from '../core/model/checkpoint.ts';
-import { type ModelConfig, parseModelConfig } from '../core/model/config.ts';
+import type { ModelConfig } from '../core/model/config.ts';
 import { Graph } from '../core/model/graph.ts';
+import { modelCard, openModelOutline, openModelText } from '../core/model/model-files.ts';
 import type { ModelCard } from '../core/protocol.ts';
-import { type ChatTemplate, chatTemplateOf } from '../core/text/chat-template.ts';
-import { maxTokensPerByte } from '../core/text/token-bound.ts';
-import { Tokenizer } from '../core/text/tokenizer.ts';
-import { openBackend } from './backends.ts';
+import type { ChatTemplate } from '../core/text/chat-template.ts';
+import type { Tokenizer } from '../core/text/tokenizer.ts';
+import { backendChoice, openBackend } from './backends.ts';
 import type { Options } from './command-line.ts';
 import { progressBar } from './progress.ts';
 import { openLocalModel } from './store/local.ts';
-
-/** A tokenizer of 256k tokens with merges has 33 MB. */
-const MAX_TOKENIZER_BYTES = 100_000_000;
 
 export interface LoadedModel {
   config: ModelConfig;
@@ -30,18 +24,34 @@ export interface LoadedModel {
   template: ChatTemplate | null;
   quantization: string | null;
   parameters: number;
-  /** What the edge is told. */
-  card(servedName: string): ModelCard;
+  /** What the edge is told. `contextTokens`: what this worker can hold of the model's. */
+  card(servedName: string, contextTokens: number): ModelCard;
   /** The name to serve it under when none is given. */
   baseName: string;
 }
 
-/** Stands in where prompts are ids and nobody reads the text: every id is without a piece and gives no text. */
-const NO_TOKENIZER = { model: { type: 'BPE', vocab: {}, merges: [] }, decoder: { type: 'ByteLevel' } };
+export interface LoadOptions {
+  /** --quantize */
+  quantize: string | null;
+  headBits: HeadBits;
+  /** Whether the command can do without tokenizer.json. */
+  text: 'needed' | 'optional';
+}
 
-/** Loads --model-id on --backend as --quantize says. `text`: whether the command can do without tokenizer.json. */
-export async function loadModel(options: Options, text: 'needed' | 'optional' = 'needed'): Promise<LoadedModel> {
-  const path = options.required('model-id');
+/** Loads --model-id on --backend as --quantize and --head-bits say. */
+export function loadModel(options: Options, text: LoadOptions['text'] = 'needed'): Promise<LoadedModel> {
+  const headBits = (options.number('head-bits') ?? 16) as HeadBits;
+  return loadModelOn(options.required('model-id'), { quantize: options.text('quantize'), headBits, text }, () =>
+    openBackend(backendChoice(options)),
+  );
+}
+
+/** The backend is opened once the model's files were found good, and closed again when loading fails. */
+export async function loadModelOn(
+  path: string,
+  { quantize, headBits, text }: LoadOptions,
+  open: () => Promise<Backend>,
+): Promise<LoadedModel> {
   const files = await openLocalModel(path);
   try {
     if (files.lone !== undefined)
@@ -50,86 +60,29 @@ export async function loadModel(options: Options, text: 'needed' | 'optional' = 
         file: path,
         reason: 'is one file; a directory with config.json and tokenizer.json is needed to run a model',
       });
-    const configJson = await readJson(files, 'config.json', MAX_CONFIG_BYTES, 'required');
-    const generation = await readJson(files, 'generation_config.json', MAX_CONFIG_BYTES);
-    const config = parseModelConfig(configJson, generation, `${path}/config.json`);
-    const checkpoint = await openCheckpoint(files);
-    const quantization = await readQuantization(files, options.text('quantize'), checkpoint);
-
-    const presence = text === 'needed' ? 'required' : 'optional';
-    const tokenizerJson = (await readJson(files, 'tokenizer.json', MAX_TOKENIZER_BYTES, presence)) ?? NO_TOKENIZER;
-    const tokenizerConfig = (await readJson(files, 'tokenizer_config.json', MAX_CONFIG_BYTES)) ?? {};
-    const tokenizer = new Tokenizer(tokenizerJson, tokenizerConfig);
-    const template = chatTemplateOf(tokenizerConfig, await readText(files, 'chat_template.jinja', MAX_CONFIG_BYTES));
-
-    const backend = await openBackend(options.text('backend') ?? 'auto');
-    const weights = await loadModelWeights(checkpoint, {
-      config,
-      quantization,
-      backend,
-      onTensor: progressBar('Loading'),
-    });
-    const bits = quantization.kind === 'gptq' ? quantization.config.bits : 0;
-    const parameters = await countParameters(checkpoint, bits);
-    const label = quantizationLabel(quantization);
+    const outline = await openModelOutline(files, quantize);
+    const { config, checkpoint, quantization, parameters } = outline;
+    const reading = await openModelText(files, config.contextTokens, text === 'needed' ? 'required' : 'optional');
+    const backend = await open();
+    const onTensor = progressBar('Loading');
+    const weights = await loadModelWeights(checkpoint, { config, quantization, backend, headBits, onTensor }).catch(
+      async (error) => {
+        await backend.dispose();
+        throw error;
+      },
+    );
     return {
       config,
       graph: new Graph(config, weights, backend),
       backend,
-      tokenizer,
-      template,
-      quantization: label,
+      tokenizer: reading.tokenizer,
+      template: reading.template,
+      quantization: quantizationLabel(quantization),
       parameters,
       baseName: basename(files.baseName),
-      card: (servedName) => ({
-        id: servedName,
-        architecture: config.architecture,
-        quantization: label,
-        contextTokens: config.contextTokens,
-        vocabSize: config.vocabSize,
-        parameters,
-        ...textBound(tokenizerJson, config.contextTokens),
-        chat: template === null ? null : chatBound(template, tokenizer, config.contextTokens),
-      }),
+      card: (servedName, contextTokens) => modelCard(servedName, outline, reading, contextTokens),
     };
   } finally {
     await files.close();
-  }
-}
-
-/** A tokenizer whose growth is not known may fill the context: then that is what a prompt reserves. */
-function textBound(
-  tokenizerJson: unknown,
-  contextTokens: number,
-): Pick<ModelCard, 'maxTokensPerByte' | 'textOverheadTokens'> {
-  try {
-    const { perByte, overhead } = maxTokensPerByte(tokenizerJson);
-    return { maxTokensPerByte: perByte, textOverheadTokens: overhead };
-  } catch (error) {
-    if (failureOf(error).code !== 'model_unsupported') throw error;
-    return { maxTokensPerByte: 1, textOverheadTokens: contextTokens };
-  }
-}
-
-/** Tokens that the template itself adds: measured on empty messages, doubled for what a template may do by role or position. */
-function chatBound(
-  template: ChatTemplate,
-  tokenizer: Tokenizer,
-  contextTokens: number,
-): NonNullable<ModelCard['chat']> {
-  const tokens = (messages: number) => {
-    const conversation = Array.from({ length: messages }, (_, i) => ({
-      role: i % 2 === 0 ? 'user' : 'assistant',
-      content: '',
-    }));
-    return tokenizer.encode(template.render(conversation), 'none').length;
-  };
-  try {
-    const [one, three] = [tokens(1), tokens(3)];
-    return { baseTokens: 2 * one, perMessageTokens: Math.max(8, three - one) };
-  } catch (error) {
-    // A template that will not have these messages says nothing of its size.
-    if (failureOf(error).code !== 'invalid_request') throw error;
-    return { baseTokens: contextTokens, perMessageTokens: 0 };
   }
 }

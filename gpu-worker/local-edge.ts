@@ -1,10 +1,12 @@
-/** LocalEdge: the edge in workerd on this machine, through wrangler's own API. */
+/** LocalEdge: the edge and its fallback's script in workerd on this machine, through wrangler's own API. */
 import { randomBytes } from 'node:crypto';
 import { mkdir, readFile, writeFile } from 'node:fs/promises';
 import { createServer } from 'node:net';
 import { join } from 'node:path';
 import process from 'node:process';
 import { NibbleError } from '../core/errors.ts';
+import { ensureWasmBuilt } from '../scripts/build-wasm.ts';
+import { putLocalModel } from './local-bucket.ts';
 
 /** For this machine alone. */
 const HOST = '127.0.0.1';
@@ -22,6 +24,10 @@ export interface LocalEdgeOptions {
   state: string;
   /** Overrides of wrangler.toml's variables. */
   variables?: Record<string, string>;
+  /** Models for the fallback: name → directory. */
+  models?: Record<string, string>;
+  /** Where V8's inspector of the fallback's script listens; absent: nowhere. */
+  fallbackInspectorPort?: number;
 }
 
 interface Secrets {
@@ -30,7 +36,13 @@ interface Secrets {
 }
 
 /** Starts the edge and resolves when it answers. Its storage survives a stop. */
-export async function startLocalEdge({ port, state, variables = {} }: LocalEdgeOptions): Promise<LocalEdge> {
+export async function startLocalEdge({
+  port,
+  state,
+  variables = {},
+  models = {},
+  fallbackInspectorPort,
+}: LocalEdgeOptions): Promise<LocalEdge> {
   // Wrangler must neither report nor ask for anything on a machine that may be offline.
   Object.assign(process.env, {
     WRANGLER_SEND_METRICS: 'false',
@@ -39,6 +51,8 @@ export async function startLocalEdge({ port, state, variables = {} }: LocalEdgeO
     CI: '1',
   });
   await expectFree(port);
+  for (const [name, directory] of Object.entries(models)) await putLocalModel(state, name, directory);
+  ensureWasmBuilt();
   const { keySecrets, adminKey } = await secretsOf(state);
   const { unstable_startWorker: startWorker } = await import('wrangler');
   const bindings = Object.fromEntries(
@@ -49,25 +63,38 @@ export async function startLocalEdge({ port, state, variables = {} }: LocalEdgeO
   );
   const signals = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const;
   const before = new Set(signals.flatMap((signal) => process.listeners(signal)));
+  const dev = {
+    watch: false,
+    inspector: false,
+    persist: join(state, 'edge'),
+    logLevel: 'warn',
+    // The scripts find each other here, and not those of another edge on this machine.
+    registry: join(state, 'registry'),
+  } as const;
+  const failed = (error: Error) => {
+    throw new NibbleError({ code: 'internal', reason: `the edge did not start: ${error.message}` });
+  };
+  const inspector = fallbackInspectorPort === undefined ? false : { hostname: HOST, port: fallbackInspectorPort };
+  const fallback = await startWorker({
+    config: join(ROOT, 'edge', 'fallback', 'wrangler.toml'),
+    dev: { ...dev, inspector, server: { hostname: HOST, port: 0 } },
+  }).catch(failed);
+  await fallback.ready;
   const worker = await startWorker({
     config: join(ROOT, 'wrangler.toml'),
     bindings,
-    dev: {
-      server: { hostname: HOST, port },
-      watch: false,
-      inspector: false,
-      persist: join(state, 'edge'),
-      logLevel: 'warn',
-    },
-  }).catch((error: Error) => {
-    throw new NibbleError({ code: 'internal', reason: `the edge did not start: ${error.message}` });
-  });
+    dev: { ...dev, server: { hostname: HOST, port } },
+  }).catch(failed);
   await worker.ready;
   // It installs handlers that end this process at once; whoever starts the edge stops it in order instead.
   for (const signal of signals)
     for (const listener of process.listeners(signal)) if (!before.has(listener)) process.off(signal, listener);
   const url = (await worker.url).origin;
-  return { url, adminKey, stop: () => worker.dispose() };
+  const stop = async () => {
+    await worker.dispose();
+    await fallback.dispose();
+  };
+  return { url, adminKey, stop };
 }
 
 /** Wrangler waits without a word when the port is taken. */

@@ -1,12 +1,13 @@
 /** ModelFlags: the options that every command with a model shares. */
-import type { Flag } from './command-line.ts';
+import type { KvDtype } from '../core/model/backend.ts';
+import type { Flag, Options } from './command-line.ts';
 
 export const MODEL_FLAGS = {
   'model-id': { kind: 'text', value: 'MODEL', help: 'directory of a model in Hugging Face layout', env: 'MODEL_ID' },
   backend: {
     kind: 'text',
     choices: ['auto', 'wasm', 'reference', 'webgpu', 'cuda'],
-    help: 'kernels: wasm (SIMD on the CPU), reference (plain loops, slow); auto is wasm until a GPU backend is there',
+    help: 'kernels: webgpu (any GPU), wasm (SIMD on the CPU), reference (plain loops, slow); auto is a real GPU if there is one, else wasm',
     env: 'BACKEND',
   },
   quantize: {
@@ -15,15 +16,40 @@ export const MODEL_FLAGS = {
     help: "how the weights are quantized; the checkpoint's own config by default",
     env: 'QUANTIZE',
   },
+  dtype: {
+    kind: 'text',
+    choices: ['float16', 'float32'],
+    help: "precision of a GPU's products (float16 where the GPU has it)",
+    env: 'DTYPE',
+  },
+  'kv-cache-dtype': {
+    kind: 'text',
+    choices: ['auto', 'f32', 'f16', 'int8'],
+    help: "how keys and values are kept (auto: the backend's own choice)",
+    env: 'KV_CACHE_DTYPE',
+  },
+  deterministic: {
+    kind: 'switch',
+    help: 'one order of summation: a text does not depend on what else runs (always so on wasm)',
+    env: 'DETERMINISTIC',
+  },
+  threads: {
+    kind: 'integer',
+    minimum: 1,
+    help: 'threads of the wasm backend (1); more than one are given up where they do not pay',
+    env: 'THREADS',
+  },
+  'head-bits': {
+    kind: 'integer',
+    choices: ['16', '8', '4'],
+    help: 'bits of embedding and head, requantized on load (16: as the checkpoint has them)',
+    env: 'HEAD_BITS',
+  },
 } as const satisfies Record<string, Flag>;
 
 /** TGI's and our own model options that later work builds. */
 export const PENDING_MODEL_FLAGS = [
   'revision',
-  'threads',
-  'head-bits',
-  'deterministic',
-  'dtype',
   'huggingface-hub-cache',
   'sharded',
   'num-shard',
@@ -32,3 +58,9 @@ export const PENDING_MODEL_FLAGS = [
 ];
 
 export const JSON_FLAG = { kind: 'switch', help: 'one JSON document on stdout, nothing else' } as const satisfies Flag;
+
+/** --kv-cache-dtype; null: the backend's own choice. */
+export function kvDtypeOf(options: Options): KvDtype | null {
+  const dtype = options.text('kv-cache-dtype') ?? 'auto';
+  return dtype === 'auto' ? null : (dtype as KvDtype);
+}

@@ -27,7 +27,7 @@ function ensureVariant(variant: keyof typeof FEATURES, newestSourceMs: number): 
   const unfinished = join(build, `nibble-${variant}.${process.pid}.wasm`);
   // Compiled for shared memory, or the optimiser takes atomic loads out of the loops that wait on them.
   const memory = ['--importMemory', '--maximumMemory', '65535', '--sharedMemory'];
-  const args = ['index.ts', '-O3', '--runtime', 'stub', ...memory, '--enable', FEATURES[variant]];
+  const args = ['index.ts', '-O3s', '--runtime', 'stub', ...memory, '--enable', FEATURES[variant]];
   const asc = join(root, 'node_modules', 'assemblyscript', 'bin', 'asc.js');
   const run = spawnSync(process.execPath, [asc, ...args, '-o', relative(assembly, unfinished)], {
     cwd: assembly,

@@ -7,7 +7,7 @@ import { Scorer } from '../core/engine/scorer.ts';
 import { openCheckpoint } from '../core/formats/checkpoint-index.ts';
 import { readJson } from '../core/formats/file-set.ts';
 import { readQuantization } from '../core/formats/quantization.ts';
-import type { Backend, Linear, LinearWeight } from '../core/model/backend.ts';
+import type { Backend, BackendName, Linear, LinearWeight } from '../core/model/backend.ts';
 import { loadModelWeights } from '../core/model/checkpoint.ts';
 import { parseModelConfig } from '../core/model/config.ts';
 import { Graph } from '../core/model/graph.ts';
@@ -64,7 +64,12 @@ async function measure(method: string, stories: readonly string[]): Promise<Meas
     await readJson(files, 'tokenizer.json', 1e8, 'required'),
     (await readJson(files, 'tokenizer_config.json', 4e6)) ?? {},
   );
-  const backend = await openBackend(options.backend);
+  const backend = await openBackend({
+    name: options.backend as BackendName,
+    dtype: null,
+    deterministic: true,
+    threads: 1,
+  });
   const tables = new Set([config.tensors.embedding, config.tensors.head]);
   let [bytes, weights] = [0, 0];
   const loadLinear = async (weight: LinearWeight, label: string): Promise<Linear> => {

@@ -4,6 +4,7 @@ import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import process from 'node:process';
+import { probeAdapter } from '../gpu-worker/webgpu/probe.ts';
 import { ensureWasmBuilt } from './build-wasm.ts';
 
 const ROOT = join(import.meta.dirname, '..');
@@ -12,6 +13,11 @@ ensureWasmBuilt();
 const folder = mkdtempSync(join(tmpdir(), 'nibble-test-'));
 const outputFile = join(folder, 'results.json');
 const vitest = join(ROOT, 'node_modules', 'vitest', 'vitest.mjs');
+// Software or not: the suite is about answers.
+const systemGpu = (await probeAdapter())?.description ?? null;
+console.log(
+  systemGpu === null ? 'no GPU adapter on this system: WebGPU runs on SwiftShader only' : `GPU: ${systemGpu}`,
+);
 const { status } = spawnSync(
   process.execPath,
   [
@@ -32,6 +38,7 @@ const { status } = spawnSync(
       WRANGLER_SEND_METRICS: 'false',
       WRANGLER_SEND_ERROR_REPORTS: 'false',
       CLOUDFLARE_CF_FETCH_ENABLED: 'false',
+      ...(systemGpu === null ? {} : { NIBBLE_SYSTEM_GPU: systemGpu }),
     },
   },
 );

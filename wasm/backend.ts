@@ -8,12 +8,15 @@ import type {
   KvShape,
   Linear,
   LinearWeight,
+  Measurable,
+  MeasuredRate,
   Rope,
   TopLogits,
   Vector,
 } from '../core/model/backend.ts';
-import { instantiateKernels, type KernelVariant } from './kernels.ts';
+import { instantiateKernels, type Kernels, type KernelVariant } from './kernels.ts';
 import { KeyValues } from './key-values.ts';
+import { dotLimit, readLimit } from './limits.ts';
 import { runLinears } from './linear.ts';
 import { KernelMemory } from './memory.ts';
 import * as rowOps from './row-ops.ts';
@@ -36,18 +39,21 @@ export function createWasmBackend(
   options: { maxBytes?: number } = {},
 ): WasmBackend {
   const memory = new KernelMemory(options.maxBytes);
-  return new WasmBackend(new SingleThread(instantiateKernels(module, memory.memory), memory.memory), memory, variant);
+  const kernels = instantiateKernels(module, memory.memory);
+  return new WasmBackend(kernels, new SingleThread(kernels, memory.memory), memory, variant);
 }
 
-export class WasmBackend implements Backend {
+export class WasmBackend implements Backend, Measurable {
   readonly name = 'wasm';
   readonly defaultKvDtype = 'f16';
   readonly batchInvariant = true;
   readonly variant: KernelVariant;
+  readonly #kernels: Kernels;
   readonly #space: Workspace;
   #kv: KeyValues | null = null;
 
-  constructor(team: Team, memory: KernelMemory, variant: KernelVariant) {
+  constructor(kernels: Kernels, team: Team, memory: KernelMemory, variant: KernelVariant) {
+    this.#kernels = kernels;
     this.#space = new Workspace(team, memory, variant);
     this.variant = variant;
   }
@@ -59,6 +65,11 @@ export class WasmBackend implements Backend {
   /** Bytes of linear memory in use: weights, pages and the current step. */
   get usedBytes(): number {
     return this.#space.memory.usedBytes;
+  }
+
+  /** Bytes of linear memory, in use or not. */
+  get memoryBytes(): number {
+    return this.#space.memory.memory.buffer.byteLength;
   }
 
   async loadLinear(weight: LinearWeight, label: string): Promise<Linear> {
@@ -185,6 +196,19 @@ export class WasmBackend implements Backend {
 
   free(x: Activation): void {
     this.#space.free(x);
+  }
+
+  get device(): string {
+    return `WebAssembly, ${this.variant} SIMD, ${this.threads === 1 ? '1 thread' : `${this.threads} threads`}`;
+  }
+
+  async measureBandwidth(): Promise<MeasuredRate> {
+    this.#space.team.settle();
+    return readLimit(this.#kernels, this.#space.memory);
+  }
+
+  async measureMatmul(): Promise<MeasuredRate> {
+    return dotLimit(this.#kernels, this.variant);
   }
 
   async dispose(): Promise<void> {

@@ -5,12 +5,9 @@ export type KernelVariant = 'relaxed' | 'plain';
 
 /** Every argument is an i32: an address in the kernels' memory, a number, a truth value as 0 or 1, or an f32 through `floatBits`. */
 export interface KernelArguments {
-  activate: [f: number, x: number, y: number, count: number];
   add: [residual: number, x: number, count: number];
   add_rms_norm: [residual: number, x: number, weight: number, y: number, rows: number, cols: number, epsBits: number];
-  attention_f16: Attention;
-  attention_f32: Attention;
-  attention_int8: Attention;
+  attention: Attention;
   copy_columns: [
     x: number,
     y: number,
@@ -53,13 +50,9 @@ export interface KernelArguments {
     cols: number,
     blockSize: number,
   ];
-  linear_bnb4_chunks: Chunks;
+  linear_chunks: Chunks;
   linear_dense_f16: Dense;
   linear_dense_f32: Dense;
-  linear_gptq2: Chunks;
-  linear_gptq3: Chunks;
-  linear_gptq4: Chunks;
-  linear_gptq8: Chunks;
   linear_int8: [
     q: number,
     scale: number,
@@ -165,6 +158,7 @@ type Attention = [
   softcapBits: number,
   scoreStride: number,
   rowsOfScratch: number,
+  dtype: number,
 ];
 type Embed = [table: number, ids: number, y: number, count: number, cols: number, stride: number, scaleBits: number];
 type Dense = [
@@ -194,6 +188,7 @@ type Chunks = [
   octets: number,
   chunks: number,
   scratch: number,
+  format: number,
 ];
 
 export type KernelName = keyof KernelArguments;
@@ -201,6 +196,8 @@ export type KernelName = keyof KernelArguments;
 type Kernel = (task: number, part: number, parts: number) => void;
 
 export interface Kernels extends Record<KernelName, Kernel> {
+  read_limit(x: number, bytes: number): number;
+  dot_limit(seed: number, rounds: number): number;
   exp_f32(x: number, y: number, count: number): void;
   tanh_f32(x: number, y: number, count: number): void;
   publish(control: number, parts: number): number;
@@ -224,7 +221,7 @@ export function floatBits(value: number): number {
 /** Instantiates without compiling, as an edge isolate requires. Throws `internal` when the module is not a kernel set. */
 export function instantiateKernels(module: WebAssembly.Module, memory: WebAssembly.Memory): Kernels {
   const { exports } = new WebAssembly.Instance(module, { env: { memory } });
-  if (typeof exports.linear_gptq4 !== 'function')
+  if (typeof exports.linear_chunks !== 'function')
     throw new NibbleError({ code: 'internal', reason: 'the WebAssembly module is not a Nibble kernel set' });
   return exports as unknown as Kernels;
 }

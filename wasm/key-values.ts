@@ -79,10 +79,17 @@ export class KeyValues {
     const scratch = memory.scratch(team.threads * scratchRows * (roundUp(headDim, 32) + scoreStride) * 4);
     const slopes = alibiSlopes === null ? 0 : this.#space.placeFloats(alibiSlopes);
     team.run(
-      `attention_${dtype}`,
+      'attention',
       ...([from, keys, values, keyScales, valueScales, positions, sequenceOf, pageTables] as const),
       ...([slopes, scratch, y.address, tokens, heads, kvHeads, headDim, pageTokens, source.maxPages] as const),
-      ...([floatBits(scale), seen, floatBits(softcap ?? Number.POSITIVE_INFINITY), scoreStride, scratchRows] as const),
+      ...([
+        floatBits(scale),
+        seen,
+        floatBits(softcap ?? Number.POSITIVE_INFINITY),
+        scoreStride,
+        scratchRows,
+        DTYPES[dtype].code,
+      ] as const),
     );
     memory.release(mark);
     return y;

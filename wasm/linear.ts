@@ -73,9 +73,9 @@ function gptq(space: Workspace, weight: GptqLinear, x: Input, y: number, quantiz
   const { x8, xScale, minusSum } = quantizedFor(space, weight, x, grid, quantized);
   const { groupOctets, groups, octets, chunks } = plan;
   const scratch = unpackingScratch(space, plan, x);
-  const shape = [x.tokens, outFeatures, groups, octets, chunks, scratch] as const;
+  const shape = [x.tokens, outFeatures, groups, octets, chunks, scratch, bits] as const;
   space.team.run(
-    `linear_gptq${bits}`,
+    'linear_chunks',
     ...([q, 0, scales, zeros ?? 0, bias, groupOctets, x8, xScale, minusSum, y] as const),
     ...shape,
   );
@@ -97,13 +97,16 @@ function bnb4(space: Workspace, weight: Bnb4Linear, x: Input, y: number, quantiz
   const { x8, xScale, minusSum } = quantizedFor(space, { inFeatures, plan }, x, grid, quantized);
   const { groupOctets, groups, octets, chunks } = plan;
   const scratch = unpackingScratch(space, plan, x);
-  const shape = [x.tokens, outFeatures, groups, octets, chunks, scratch] as const;
+  const shape = [x.tokens, outFeatures, groups, octets, chunks, scratch, TABLE_FORMAT] as const;
   space.team.run(
-    'linear_bnb4_chunks',
+    'linear_chunks',
     ...([q, tables, scales, 0, bias, groupOctets, x8, xScale, minusSum, y] as const),
     ...shape,
   );
 }
+
+/** assembly/chunk_format.ts, TABLE. */
+const TABLE_FORMAT = 16;
 
 /** Tokens from which kernels over chunks unpack a block of weights for all of them, and that go together then: assembly/tile.ts. */
 const TILE_TOKENS = 4;

@@ -56,6 +56,8 @@ export class KernelMemory {
     const size = align(bytes);
     const blocks = this.#free.get(size);
     if (blocks === undefined) this.#free.set(size, [address]);
+    else if (blocks.includes(address))
+      throw new NibbleError({ code: 'internal', reason: `the step's block at ${address} was freed twice` });
     else blocks.push(address);
   }
 

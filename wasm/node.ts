@@ -50,14 +50,15 @@ export async function loadWasmBackend(options: WasmOptions = {}): Promise<WasmBa
   const threads = Math.max(1, Math.min(MAX_THREADS, options.threads ?? 1));
   const memory = new KernelMemory(options.maxBytes, threads > 1);
   const module = await WebAssembly.compile(withMemory(threads > 1 ? 'shared' : 'unshared', bytes));
-  const alone = new SingleThread(instantiateKernels(module, memory.memory), memory.memory);
-  if (threads === 1) return new WasmBackend(alone, memory, variant);
+  const kernels = instantiateKernels(module, memory.memory);
+  const alone = new SingleThread(kernels, memory.memory);
+  if (threads === 1) return new WasmBackend(kernels, alone, memory, variant);
   const now = () => performance.now();
   const checked = options.checkThreads ?? true;
   const team = await ThreadTeam.start(module, memory, threads, checked ? now : null);
-  if (!checked || pays(alone, team, memory, now)) return new WasmBackend(team, memory, variant);
+  if (!checked || pays(alone, team, memory, now)) return new WasmBackend(kernels, team, memory, variant);
   await team.dispose();
-  return new WasmBackend(alone, memory, variant);
+  return new WasmBackend(kernels, alone, memory, variant);
 }
 
 export function expectNode(version: string): void {

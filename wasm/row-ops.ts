@@ -91,7 +91,7 @@ export function gatedInPlace(space: Workspace, f: ActivationFunction, gate: Acti
 export function activate(space: Workspace, f: ActivationFunction, x: Activation): Activation {
   const from = space.addressOf(x);
   const y = space.activation(x.rows, x.cols);
-  space.team.run('activate', FUNCTIONS[f], from, y.address, x.rows * x.cols);
+  space.team.run('gated', FUNCTIONS[f], from, 0, y.address, x.rows * x.cols);
   return y;
 }
 

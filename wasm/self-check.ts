@@ -12,7 +12,7 @@ const LEAST_GAIN = 0.3;
 export function pays(alone: Team, team: Team, memory: KernelMemory, now: () => number): boolean {
   const mark = memory.mark;
   const x = memory.scratch(BYTES);
-  const sums = memory.scratch(team.threads * 16);
+  const sums = memory.scratch(team.threads * 4);
   const timeOf = (readers: Team) => {
     const start = now();
     readers.run('read', x, BYTES, sums);

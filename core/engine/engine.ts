@@ -45,6 +45,7 @@ export class Engine {
   readonly #scheduler: Scheduler;
   readonly #eosTokenIds: ReadonlySet<number>;
   readonly #sequences = new Map<string, Sequence>();
+  #stepTokens = 0;
 
   constructor(graph: Graph, tokenizer: Tokenizer, template: ChatTemplate | null, options: EngineOptions) {
     const { config } = graph;
@@ -62,6 +63,11 @@ export class Engine {
   /** Jobs that wait or run. */
   get numJobs(): number {
     return this.#sequences.size;
+  }
+
+  /** Tokens that the last step computed. */
+  get stepTokens(): number {
+    return this.#stepTokens;
   }
 
   /**
@@ -87,6 +93,7 @@ export class Engine {
   /** Runs one batch. With no job it returns at once. A failing backend rejects, and nothing is lost: the next step runs the same tokens; a failing row fails its own job only. */
   async step(): Promise<EngineEvent[]> {
     const chunks = this.#scheduler.next();
+    this.#stepTokens = chunks.reduce((sum, { count }) => sum + count, 0);
     if (chunks.length === 0) return [];
     const logits = this.#graph.enqueue(makeBatch(chunks, PAGE_TOKENS, 'ends'));
     const ready = chunks

@@ -25,6 +25,8 @@ export interface CheckpointFiles {
   has(name: string): boolean;
   /** All bytes of one tensor. Throws `file_invalid` when no file has it. */
   read(name: string): Promise<Uint8Array>;
+  /** `length` bytes from `offset` within the tensor. */
+  readRange(name: string, offset: number, length: number): Promise<Uint8Array>;
 }
 
 /**
@@ -119,21 +121,17 @@ function joinShards(name: string, shards: SafetensorsFile[]): CheckpointFiles {
       shardOf.set(tensor, shard);
     }
   }
+  const shardWith = (tensor: string): SafetensorsFile => {
+    const shard = shardOf.get(tensor);
+    if (shard !== undefined) return shard;
+    throw new NibbleError({ code: 'file_invalid', file: name, tensor, rule: "is in none of the checkpoint's files" });
+  };
   return {
     name,
     tensors,
     metadata: shards[0]!.metadata,
     has: (tensor) => tensors.has(tensor),
-    async read(tensor) {
-      const shard = shardOf.get(tensor);
-      if (shard === undefined)
-        throw new NibbleError({
-          code: 'file_invalid',
-          file: name,
-          tensor,
-          rule: "is in none of the checkpoint's files",
-        });
-      return shard.read(tensor);
-    },
+    read: async (tensor) => shardWith(tensor).read(tensor),
+    readRange: async (tensor, offset, length) => shardWith(tensor).readRange(tensor, offset, length),
   };
 }

@@ -22,7 +22,7 @@ export async function readText(files: FileSet, path: string, capBytes: number): 
   const bytes = await source.read(0, source.size);
   if (bytes.byteLength !== source.size) throw invalid(`${bytes.byteLength} bytes came back instead of ${source.size}`);
   try {
-    return new TextDecoder('utf-8', { fatal: true }).decode(bytes);
+    return new TextDecoder('utf-8', { fatal: true, ignoreBOM: false }).decode(bytes);
   } catch {
     throw invalid('is not UTF-8');
   }

@@ -48,7 +48,7 @@ export function unpackGptq(weight: GptqWeight): GptqIntegers {
     for (let n = 0; n < outFeatures; n++) quantized[k * outFeatures + n] = field(qweight, n, outFeatures, k, bits);
 
   const groups = groupsOf(weight);
-  const wordsPerGroup = (outFeatures * bits) / 32;
+  const wordsPerGroup = Math.ceil((outFeatures * bits) / 32);
   const zeros = new Uint8Array(groups * outFeatures);
   for (let g = 0; g < groups; g++)
     for (let n = 0; n < outFeatures; n++)

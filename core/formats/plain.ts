@@ -1,6 +1,7 @@
 /** Plain: a linear's unquantized weight and bias from a checkpoint. */
-import type { DenseWeight } from '../model/backend.ts';
+import type { DenseWeight, GptqWeight } from '../model/backend.ts';
 import type { CheckpointFiles } from './checkpoint-index.ts';
+import { type HeadBits, requantizeTable } from './requantize.ts';
 import { floatDtypeOf, TensorReader } from './tensor-reader.ts';
 
 export interface LinearShape {
@@ -22,6 +23,23 @@ export async function readPlainWeight(
   const dtype = floatDtypeOf(entry);
   const bytes = await checkpoint.read(entry.name);
   return { kind: 'dense', outFeatures, inFeatures, dtype, bytes, bias: await readBias(checkpoint, prefix, shape) };
+}
+
+/** An embedding or head, prefix.weight [out, in]: as it is at 16 bits, else requantized while it is read. */
+export async function readTable(
+  checkpoint: CheckpointFiles,
+  prefix: string,
+  { outFeatures, inFeatures }: Pick<LinearShape, 'outFeatures' | 'inFeatures'>,
+  bits: HeadBits,
+): Promise<DenseWeight | GptqWeight> {
+  if (bits === 16) return readPlainWeight(checkpoint, prefix, { outFeatures, inFeatures, bias: 'none' });
+  const tensors = new TensorReader(checkpoint, prefix, 'config.json asks');
+  const entry = tensors.shaped('weight', ['F32', 'F16', 'BF16'], [outFeatures, inFeatures]);
+  const { name } = entry;
+  const dtype = floatDtypeOf(entry);
+  const rowBytes = (entry.end - entry.begin) / outFeatures;
+  const read = (first: number, count: number) => checkpoint.readRange(name, first * rowBytes, count * rowBytes);
+  return requantizeTable({ name, file: checkpoint.name, outFeatures, inFeatures, dtype, read }, bits);
 }
 
 /** prefix.bias [out] as f32; null when it is absent and may be. */

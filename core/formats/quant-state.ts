@@ -35,7 +35,7 @@ export function parseQuantState(bytes: Uint8Array, type: Bnb4Type, invalid: (rul
     throw invalid(`has ${bytes.byteLength} bytes, over the ${MAX_QUANT_STATE_BYTES} that such a blob may have`);
   let json: unknown;
   try {
-    json = JSON.parse(new TextDecoder('utf-8', { fatal: true }).decode(bytes));
+    json = JSON.parse(new TextDecoder('utf-8', { fatal: true, ignoreBOM: false }).decode(bytes));
   } catch (error) {
     throw invalid(`is not JSON: ${(error as Error).message}`);
   }

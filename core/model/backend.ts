@@ -93,7 +93,7 @@ export interface Vector {
   readonly length: number;
 }
 
-/** A step's intermediate, f32 [rows, cols] row-major. Valid until the next `begin`; the backend frees it then. */
+/** A step's intermediate, f32 [rows, cols] row-major. Valid until `free` or the next `begin`, whichever is first. */
 export interface Activation {
   readonly rows: number;
   readonly cols: number;
@@ -209,6 +209,8 @@ export interface Backend {
 
   /** Starts a step: frees the last step's activations and takes the batch. */
   begin(batch: Batch): void;
+  /** Tells that x, and every reshaped name of it, will not be used again in this step: its memory may serve later ops. */
+  free(x: Activation): void;
   /** cos, sin [tokens, rotaryDim/2] f32 for the batch's positions. */
   rope(cos: Float32Array, sin: Float32Array, rotaryDim: number): Rope;
   /** Rows of a dense or gptq table [entries, hidden] by id, times scale → [ids.length, hidden]. */
@@ -246,8 +248,6 @@ export interface Backend {
   gatherRows(x: Activation, rows: Int32Array): Activation;
   /** softcap · tanh(x / softcap) in place. */
   softcap(x: Activation, softcap: number): void;
-  /** Says that x, under whatever name, is not used again in this step, so that its memory may be. A backend may do without. */
-  free?(x: Activation): void;
   /** Waits for everything before it and copies x out, [rows·cols]. */
   read(x: Activation): Promise<Float32Array>;
   /** Waits likewise and finds each row's `count` ≤ MAX_CANDIDATES likeliest. temperatures [rows], 0 for greedy rows. */
@@ -255,4 +255,43 @@ export interface Backend {
 
   /** Frees everything. No call may follow. */
   dispose(): Promise<void>;
+}
+
+/** Bytes or operations a second, and by doing what. */
+export interface MeasuredRate {
+  /** For the report: "read, 16-byte loads", "copy", "f16 subgroup matrices". */
+  what: string;
+  /** Bytes, or operations, of which a multiply and an add are two. */
+  perSecond: number;
+}
+
+/** One kernel's part of a profiled run. */
+export interface KernelTime {
+  /** The kernel's file name, then what tells its dispatches apart: "linear_gptq 1x4096 -> 11008". */
+  kernel: string;
+  calls: number;
+  /** All calls together, on the device's own clock where it has one. */
+  ms: number;
+}
+
+/**
+ * What a backend may offer to `nibble bench` beside `Backend`: what its device can do at best, by the plainest kernels in the backend's own
+ * language, so that a kernel's speed can be told as a fraction of it. Nothing else needs it. Each call measures anew, takes about a second
+ * at most and gives its memory back. Calls come between steps and end the current one: activations are no longer valid.
+ */
+export interface Measurable {
+  /** Adapter, driver and kernel variant, for people: "NVIDIA H100 (Vulkan), f16, subgroups of 32". */
+  readonly device: string;
+  /**
+   * The best of several passes over memory at least four times the last cache, written to before. What decode is bound by:
+   * a "read" counts each byte once, a "copy" counts it read and written. A device that can do both tells the faster.
+   */
+  measureBandwidth(): Promise<MeasuredRate>;
+  /** The best of several runs of multiply-adds without memory traffic, by the arithmetic that the backend's prefill kernels use. What prefill is bound by. */
+  measureMatmul(): Promise<MeasuredRate>;
+  /**
+   * Runs `run` with every kernel timed, and sums by kernel, largest first. Timing may slow the run as a whole; a kernel's own time is right.
+   * Absent where an op is done when its call returns: then the caller's clock tells the same.
+   */
+  profile?(run: () => Promise<void>): Promise<KernelTime[]>;
 }

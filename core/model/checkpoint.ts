@@ -1,7 +1,8 @@
 /** Checkpoint: from a Hugging Face checkpoint's tensors to weights on a backend, tensor by tensor. */
 import type { CheckpointFiles } from '../formats/checkpoint-index.ts';
-import { readPlainWeight } from '../formats/plain.ts';
+import { readTable } from '../formats/plain.ts';
 import { type Quantization, readLinearWeight } from '../formats/quantization.ts';
+import type { HeadBits } from '../formats/requantize.ts';
 import { TensorReader } from '../formats/tensor-reader.ts';
 import type { Architecture } from './architecture.ts';
 import type { Backend, Linear } from './backend.ts';
@@ -11,6 +12,8 @@ export interface LoadOptions {
   config: Architecture;
   quantization: Quantization;
   backend: Backend;
+  /** What embedding and head are requantized to; absent or 16: they stay as they are. */
+  headBits?: HeadBits;
   /** Called after each linear and norm with how many of `total` are on the backend. */
   onTensor?: (done: number, total: number) => void;
 }
@@ -20,7 +23,10 @@ export async function loadModelWeights(checkpoint: CheckpointFiles, options: Loa
   const { config } = options;
   const { vocabSize, hidden, embeddingWidth, learnedPositions, tensors } = config;
   const loader = new WeightLoader(checkpoint, options);
-  const embedding = await loader.table(tensors.embedding, vocabSize, embeddingWidth);
+  const { headBits = 16 } = options;
+  // The largest come first: beside them and before the rest there is room for both of their forms.
+  const embedding = await loader.table(tensors.embedding, vocabSize, embeddingWidth, headBits);
+  const head = config.tiedHead ? embedding : await loader.table(tensors.head, vocabSize, embeddingWidth, headBits);
   const positions =
     learnedPositions === null ? null : await loader.table(tensors.positions!, learnedPositions.entries, hidden);
   const projection =
@@ -33,7 +39,6 @@ export async function loadModelWeights(checkpoint: CheckpointFiles, options: Loa
   const layers: LayerWeights[] = [];
   for (let index = 0; index < config.layers; index++) layers.push(await loader.layer(`${tensors.layers}${index}.`));
   const finalNorm = tensors.finalNorm === null ? null : await loader.norm(tensors.finalNorm, hidden);
-  const head = config.tiedHead ? embedding : await loader.table(tensors.head, vocabSize, embeddingWidth);
   return { embedding, positions, projection, layers, finalNorm, head };
 }
 
@@ -49,10 +54,9 @@ class WeightLoader {
     this.#total = countOf(options.config);
   }
 
-  /** A matrix that stays plain whatever the quantization: embeddings and the head. */
-  async table(name: string, rows: number, cols: number): Promise<Linear> {
-    const shape = { outFeatures: rows, inFeatures: cols, bias: 'none' } as const;
-    const weight = await readPlainWeight(this.#checkpoint, name, shape);
+  /** A matrix that is plain in the checkpoint whatever the quantization: embeddings and the head. */
+  async table(name: string, rows: number, cols: number, bits: HeadBits = 16): Promise<Linear> {
+    const weight = await readTable(this.#checkpoint, name, { outFeatures: rows, inFeatures: cols }, bits);
     return this.#counted(await this.#options.backend.loadLinear(weight, name));
   }
 

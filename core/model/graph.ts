@@ -1,10 +1,10 @@
 /** Graph: the forward pass, written once for every architecture and every backend. */
 import type { LayerAttention } from './architecture.ts';
-import type { Activation, Backend, Batch, Linear, Rope } from './backend.ts';
+import type { Activation, Backend, Batch, Rope } from './backend.ts';
 import type { ModelConfig } from './config.ts';
 import { normOf, ResidualStream } from './residual-stream.ts';
 import { type RopeOptions, ropeTables } from './rope.ts';
-import type { LayerWeights, ModelWeights, Norm, QueryKeyValue } from './weights.ts';
+import { type LayerWeights, type ModelWeights, type Norm, type QueryKeyValue, stepWeightBytes } from './weights.ts';
 
 /** One step's rotary tables; layers share those of equal options. */
 type StepRopes = ReadonlyMap<RopeOptions, Rope>;
@@ -22,6 +22,11 @@ export class Graph {
     this.#weights = weights;
     const ropes = config.layerAttention.map((layer) => layer.rope).filter((rope) => rope !== null);
     this.#ropes = [...new Set(ropes)];
+  }
+
+  /** Bytes of weights that a step reads, as they lie on the backend. */
+  get stepWeightBytes(): number {
+    return stepWeightBytes(this.#weights);
   }
 
   /** Runs one batch. Resolves to the logits [outputRows.length, vocab] f32, rows in the order of batch.outputRows. */
@@ -61,14 +66,11 @@ export class Graph {
     const x = projection === null ? rows : backend.linear(rows, projection.in);
     if (table !== null) {
       const { offset } = config.learnedPositions!;
-      backend.add(
-        x,
-        backend.embed(
-          table,
-          positions.map((position) => position + offset),
-          1,
-        ),
-      );
+      const entries = positions.map((position) => position + offset);
+      this.#spent(backend.embed(table, entries, 1), (learned) => {
+        backend.add(x, learned);
+        return x;
+      });
     }
     return x;
   }
@@ -80,13 +82,16 @@ export class Graph {
     const { placement } = this.config;
     switch (placement) {
       case 'pre':
-        stream.add(this.#consumed(stream.normed(norms.attention), attend));
-        stream.add(this.#consumed(stream.normed(norms.mlp), mlp));
+        stream.add(this.#spent(stream.normed(norms.attention), attend));
+        stream.add(this.#spent(stream.normed(norms.mlp), mlp));
         return;
-      case 'sandwich':
-        stream.add(this.#normed(attend(stream.normed(norms.attention)), norms.outputs!.attention));
-        stream.add(this.#normed(mlp(stream.normed(norms.mlp)), norms.outputs!.mlp));
+      case 'sandwich': {
+        const attended = this.#spent(stream.normed(norms.attention), attend);
+        stream.add(this.#spent(attended, (x) => this.#normed(x, norms.outputs!.attention)));
+        const mixed = this.#spent(stream.normed(norms.mlp), mlp);
+        stream.add(this.#spent(mixed, (x) => this.#normed(x, norms.outputs!.mlp)));
         return;
+      }
       case 'post':
         stream.add(attend(stream.value()));
         stream.replace(stream.normed(norms.attention));
@@ -97,12 +102,20 @@ export class Graph {
         const x = stream.normed(norms.attention);
         const h = norms.mlp === norms.attention ? x : stream.normed(norms.mlp);
         stream.add(attend(x));
-        stream.add(mlp(h));
+        stream.add(this.#spent(h, mlp));
+        if (h !== x) this.backend.free(x);
         return;
       }
       default:
         placement satisfies never;
     }
+  }
+
+  /** f(x), after which x is not needed. */
+  #spent(x: Activation, f: (x: Activation) => Activation): Activation {
+    const y = f(x);
+    this.backend.free(x);
+    return y;
   }
 
   /** x [tokens, hidden] → [tokens, hidden] */
@@ -112,10 +125,11 @@ export class Graph {
     const { window, rope }: LayerAttention = config.layerAttention[index]!;
     const { query, key, value } = this.#queryKeyValue(layer, x);
     backend.ropeKv(index, query, key, value, rope === null ? null : ropes.get(rope)!);
-    for (const written of [key, value]) backend.free?.(written);
+    backend.free(key);
+    backend.free(value);
     const attended = backend.attention(index, query, { heads, scale, window, softcap, alibiSlopes });
-    backend.free?.(query);
-    return this.#linearOf(attended, layer.attentionOutput);
+    backend.free(query);
+    return this.#spent(attended, (x) => backend.linear(x, layer.attentionOutput));
   }
 
   #queryKeyValue({ queryKeyValue: weights, norms }: LayerWeights, x: Activation) {
@@ -131,18 +145,22 @@ export class Graph {
       return { query: query!, key: key!, value: value! };
     }
     const fused = backend.linear(x, weights.linear);
-    return {
-      query: backend.columns(fused, weights.query),
-      key: backend.columns(fused, weights.key),
-      value: backend.columns(fused, weights.value),
-    };
+    const query = backend.columns(fused, weights.query);
+    const key = backend.columns(fused, weights.key);
+    const value = backend.columns(fused, weights.value);
+    backend.free(fused);
+    return { query, key, value };
   }
 
   /** Each head of x [tokens, heads·headDim] by itself. */
   #headNormed(x: Activation, norm: Norm): Activation {
     const { headDim } = this.config;
     const byHead = this.backend.reshape(x, (x.rows * x.cols) / headDim, headDim);
-    return this.backend.reshape(this.#normed(byHead, norm), x.rows, x.cols);
+    return this.backend.reshape(
+      this.#spent(byHead, (heads) => this.#normed(heads, norm)),
+      x.rows,
+      x.cols,
+    );
   }
 
   /** x [tokens, hidden] → [tokens, hidden] */
@@ -151,31 +169,24 @@ export class Graph {
     const { activation, intermediate: count } = this.config;
     switch (mlp.kind) {
       case 'gated':
-        return this.#linearOf(backend.gatedLinear(activation, x, mlp.gate, mlp.up), mlp.down);
+        return this.#spent(backend.gatedLinear(activation, x, mlp.gate, mlp.up), (y) => backend.linear(y, mlp.down));
       case 'fused': {
         const gateUp = backend.linear(x, mlp.gateUp);
         const gate = backend.columns(gateUp, [{ begin: 0, count }]);
-        return backend.linear(
-          backend.gated(activation, gate, backend.columns(gateUp, [{ begin: count, count }])),
-          mlp.down,
-        );
+        const up = backend.columns(gateUp, [{ begin: count, count }]);
+        backend.free(gateUp);
+        const y = backend.gated(activation, gate, up);
+        backend.free(gate);
+        backend.free(up);
+        return this.#spent(y, (gated) => backend.linear(gated, mlp.down));
       }
-      case 'plain':
-        return this.#linearOf(backend.activate(activation, backend.linear(x, mlp.up)), mlp.down);
+      case 'plain': {
+        const y = this.#spent(backend.linear(x, mlp.up), (up) => backend.activate(activation, up));
+        return this.#spent(y, (activated) => backend.linear(activated, mlp.down));
+      }
       default:
         return mlp satisfies never;
     }
-  }
-
-  /** op(x), and x is needed no more. */
-  #consumed(x: Activation, op: (x: Activation) => Activation): Activation {
-    const y = op(x);
-    this.backend.free?.(x);
-    return y;
-  }
-
-  #linearOf(x: Activation, weight: Linear): Activation {
-    return this.#consumed(x, (each) => this.backend.linear(each, weight));
   }
 
   #normed(x: Activation, norm: Norm): Activation {

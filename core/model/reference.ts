@@ -77,6 +77,9 @@ export class ReferenceBackend implements Backend {
     this.#batch = batch;
   }
 
+  /** Memory comes back at the next `begin`. */
+  free(_x: Activation): void {}
+
   rope(cos: Float32Array, sin: Float32Array, rotaryDim: number): Rope {
     const rope: ReferenceRope = { rotaryDim, cos, sin };
     return rope;

@@ -17,7 +17,6 @@ export class ResidualStream {
     this.#backend = backend;
   }
 
-  /** `branch` becomes the stream's own, too. */
   add(branch: Activation): void {
     this.value();
     this.#pending = branch;
@@ -25,11 +24,12 @@ export class ResidualStream {
 
   /** All that was added. */
   value(): Activation {
-    if (this.#pending !== null) {
-      this.#backend.add(this.#value, this.#pending);
-      this.#backend.free?.(this.#pending);
+    const pending = this.#pending;
+    if (pending !== null) {
+      this.#backend.add(this.#value, pending);
+      this.#backend.free(pending);
+      this.#pending = null;
     }
-    this.#pending = null;
     return this.#value;
   }
 
@@ -38,14 +38,16 @@ export class ResidualStream {
     const pending = this.#pending;
     if (kind === 'rms' && pending !== null) {
       this.#pending = null;
-      const y = this.#backend.addRmsNorm(this.#value, pending, weight, eps);
-      this.#backend.free?.(pending);
-      return y;
+      const normed = this.#backend.addRmsNorm(this.#value, pending, weight, eps);
+      this.#backend.free(pending);
+      return normed;
     }
     return normOf(this.value(), { weight, bias }, this.#options, this.#backend);
   }
 
+  /** `value` [tokens, hidden] stands in for all that was added. */
   replace(value: Activation): void {
+    this.#backend.free(this.#value);
     this.#value = value;
     this.#pending = null;
   }

@@ -51,3 +51,29 @@ export type Mlp =
   /** One linear gives [gate, up]. */
   | { kind: 'fused'; gateUp: Linear; down: Linear }
   | { kind: 'plain'; up: Linear; down: Linear };
+
+/** Bytes of weights that one step reads, however many tokens it has: every matrix but the tables of which it looks up rows. */
+export function stepWeightBytes({ projection, layers, head }: ModelWeights): number {
+  const linears = layers.flatMap(({ queryKeyValue, attentionOutput, mlp }) => [
+    ...(queryKeyValue.kind === 'separate'
+      ? [queryKeyValue.query, queryKeyValue.key, queryKeyValue.value]
+      : [queryKeyValue.linear]),
+    attentionOutput,
+    ...linearsOf(mlp),
+  ]);
+  const outer = projection === null ? [head] : [projection.in, projection.out, head];
+  return [...linears, ...outer].reduce((bytes, linear) => bytes + linear.bytes, 0);
+}
+
+function linearsOf(mlp: Mlp): Linear[] {
+  switch (mlp.kind) {
+    case 'gated':
+      return [mlp.gate, mlp.up, mlp.down];
+    case 'fused':
+      return [mlp.gateUp, mlp.down];
+    case 'plain':
+      return [mlp.up, mlp.down];
+    default:
+      return mlp satisfies never;
+  }
+}

@@ -108,7 +108,7 @@ export class PieceStream {
     this.#rules = rules;
     this.#left = rules.strip?.count ?? 0;
     // As the library's decoders: a byte order mark stays with ByteLevel and goes with ByteFallback.
-    this.#utf8 = new TextDecoder('utf-8', { ignoreBOM: rules.bytes === 'alphabet' });
+    this.#utf8 = new TextDecoder('utf-8', { fatal: false, ignoreBOM: rules.bytes === 'alphabet' });
   }
 
   /** The text that became certain with this piece: whole characters. */

@@ -1,4 +1,4 @@
-/** Admin: accounts, credit, keys and prices, behind the root credential. */
+/** Admin: accounts, credit, keys, and what models cost and who answers for them, behind the root credential. */
 import { OpenAPIHono, z } from '@hono/zod-openapi';
 import type { Context, MiddlewareHandler } from 'hono';
 import { ErrorBody, json, security } from './openapi.ts';
@@ -35,6 +35,8 @@ export interface AdminService {
   keys(accountId: string): Promise<Outcome<AccountKey[]>>;
   revokeKey(accountId: string, keyId: string): Promise<Outcome<null>>;
   setPrice(model: string, promptMicroUsdPerMtok: number, completionMicroUsdPerMtok: number): Promise<Outcome<null>>;
+  /** Anything but `never` needs a model that the edge's own fallback can run; why it cannot is an `invalid_request`. */
+  setFallback(model: string, policy: FallbackPolicy): Promise<Outcome<null>>;
   removeModel(model: string): Promise<Outcome<null>>;
 }
 export type NewKey = Pick<AccountKey, 'name' | 'scopes' | 'models' | 'expiresS'>;
@@ -61,7 +63,19 @@ const KeyBody = z.strictObject({
   models: z.array(name).max(1000).nullable().default(null),
   expires_at: z.int().min(1).nullable().default(null).openapi({ description: 'Unix seconds' }),
 });
-const PriceBody = z.strictObject({ prompt_micro_usd_per_mtok: price, completion_micro_usd_per_mtok: price });
+const FallbackPolicy = z.enum(['never', 'when-no-worker', 'always']);
+type FallbackPolicy = z.infer<typeof FallbackPolicy>;
+const ModelBody = z
+  .strictObject({
+    prompt_micro_usd_per_mtok: price.optional(),
+    completion_micro_usd_per_mtok: price.optional(),
+    fallback: FallbackPolicy.optional().openapi({ description: "When the edge's own fallback answers" }),
+  })
+  .refine(
+    ({ prompt_micro_usd_per_mtok: prompt, completion_micro_usd_per_mtok: completion, fallback }) =>
+      (prompt === undefined) === (completion === undefined) && (prompt !== undefined || fallback !== undefined),
+    'give both prices, fallback, or all three',
+  );
 
 export function adminRoutes(resolve: ResolveAdmin): OpenAPIHono<ApiEnv> {
   const app = new OpenAPIHono<ApiEnv>();
@@ -108,12 +122,19 @@ export function adminRoutes(resolve: ResolveAdmin): OpenAPIHono<ApiEnv> {
   // Hub ids have a slash, which clients send encoded or as it is.
   app.put('/admin/models/:model{.+}', async (c) => {
     const model = name.safeParse(c.req.param('model'));
-    const body = await readBody(c, PriceBody);
+    const body = await readBody(c, ModelBody);
     if (!body.ok) return refuse(c, body.failure);
     if (!model.success) return refuse(c, schemaFailure(model.error));
-    const { prompt_micro_usd_per_mtok, completion_micro_usd_per_mtok } = body.value;
-    const set = await resolve(c).setPrice(model.data, prompt_micro_usd_per_mtok, completion_micro_usd_per_mtok);
-    return set.ok ? c.json({ id: model.data, ...body.value }) : refuse(c, set.failure);
+    const { prompt_micro_usd_per_mtok: prompt, completion_micro_usd_per_mtok: completion, fallback } = body.value;
+    if (fallback !== undefined) {
+      const set = await resolve(c).setFallback(model.data, fallback);
+      if (!set.ok) return refuse(c, set.failure);
+    }
+    if (prompt !== undefined && completion !== undefined) {
+      const set = await resolve(c).setPrice(model.data, prompt, completion);
+      if (!set.ok) return refuse(c, set.failure);
+    }
+    return c.json({ id: model.data, ...body.value });
   });
   app.delete('/admin/models/:model{.+}', async (c) => {
     const removed = await resolve(c).removeModel(c.req.param('model'));
@@ -186,6 +207,18 @@ function describe(app: OpenAPIHono<ApiEnv>): void {
   register('post', '/admin/accounts/{id}/keys', 'Make a key; it is shown once', id, KeyBody);
   register('get', '/admin/accounts/{id}/keys', 'List keys', id, null);
   register('delete', '/admin/accounts/{id}/keys/{keyId}', 'Revoke a key', { ...id, keyId: z.string() }, null);
-  register('put', '/admin/models/{model}', 'Set the price of a model', { model: z.string() }, PriceBody);
-  register('delete', '/admin/models/{model}', 'Forget a model and its price', { model: z.string() }, null);
+  register(
+    'put',
+    '/admin/models/{model}',
+    'Set the price of a model, and whether the edge may answer for it',
+    { model: z.string() },
+    ModelBody,
+  );
+  register(
+    'delete',
+    '/admin/models/{model}',
+    'Forget a model, its price and its fallback',
+    { model: z.string() },
+    null,
+  );
 }

@@ -1,9 +1,10 @@
-/** Catalog: the one Durable Object that knows every model that was ever registered, and its price. */
+/** Catalog: the one Durable Object that knows every model that was ever registered, its price and its fallback policy. */
 import { DurableObject } from 'cloudflare:workers';
 import type { ModelCard } from '../../core/protocol.ts';
 import type { Env } from '../env.ts';
 import { defaultTariff } from '../env.ts';
 import type { Tariff } from '../ledger/price.ts';
+import type { FallbackPolicy } from '../queue/policy.ts';
 
 /** The name of the one object. */
 export const CATALOG_NAME = 'catalog';
@@ -12,11 +13,13 @@ export const CATALOG_NAME = 'catalog';
 const SCHEMA = `
 CREATE TABLE IF NOT EXISTS model (seq INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, card TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS price (model TEXT PRIMARY KEY, tariff TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS fallback (model TEXT PRIMARY KEY, policy TEXT NOT NULL);
 `;
 
 export interface CatalogEntry {
   card: ModelCard;
   tariff: Tariff;
+  fallback: FallbackPolicy;
 }
 
 export class CatalogObject extends DurableObject<Env> {
@@ -49,13 +52,22 @@ export class CatalogObject extends DurableObject<Env> {
     if (card === null) return null;
     const parsed: ModelCard = JSON.parse(card);
     const tariff = this.#text('SELECT tariff AS text FROM price WHERE model = ?', parsed.id);
-    return { card: parsed, tariff: tariff === null ? defaultTariff(this.env) : JSON.parse(tariff) };
+    const fallback = (this.#text('SELECT policy AS text FROM fallback WHERE model = ?', parsed.id) ??
+      'never') as FallbackPolicy;
+    return { card: parsed, tariff: tariff === null ? defaultTariff(this.env) : JSON.parse(tariff), fallback };
   }
 
-  /** Forgets a model and its price; false when it was unknown. A worker that says hello brings the model back. */
+  /** `card` is the fallback's own: it makes the model known where no worker has brought it. */
+  setFallback(id: string, policy: FallbackPolicy, card: ModelCard | null): void {
+    this.#sql.exec('INSERT OR REPLACE INTO fallback VALUES (?, ?)', id, policy);
+    if (card !== null && this.#text('SELECT id AS text FROM model WHERE id = ?', id) === null) this.register(card);
+  }
+
+  /** Forgets a model, its price and its fallback; false when it was unknown. A worker that says hello brings the model back. */
   remove(id: string): boolean {
     const { rowsWritten } = this.#sql.exec('DELETE FROM model WHERE id = ?', id);
     this.#sql.exec('DELETE FROM price WHERE model = ?', id);
+    this.#sql.exec('DELETE FROM fallback WHERE model = ?', id);
     return rowsWritten > 0;
   }
 

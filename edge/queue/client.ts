@@ -5,6 +5,7 @@ import type { JobEvent, Outcome } from '../api/service.ts';
 import type { Env } from '../env.ts';
 import type { Grant } from '../ledger/grant.ts';
 import type { Submit } from './object.ts';
+import type { FallbackPolicy } from './policy.ts';
 
 /** How often a reader that lost the queue object comes back before it gives up. */
 const MAX_ATTACHMENTS = 3;
@@ -23,9 +24,10 @@ export async function submit(
   queue: Queue,
   grant: Grant,
   job: Job,
+  fallback: FallbackPolicy,
   signal: AbortSignal,
 ): Promise<Outcome<ReadableStream<JobEvent>>> {
-  const body = JSON.stringify({ grant, job } satisfies Submit);
+  const body = JSON.stringify({ grant, job, fallback } satisfies Submit);
   const response = await queue()
     .fetch('https://queue/jobs', { method: 'POST', body, signal })
     .catch((error: unknown) => {

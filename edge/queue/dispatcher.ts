@@ -12,8 +12,12 @@ import {
   bill,
   CHECKPOINT_MS,
   CHECKPOINT_TOKENS,
+  deathsAfter,
+  eligible,
+  type FallbackPolicy,
   KEEP_ENDED_MS,
   LEASE_MS,
+  lacksFallback,
   noCapacity,
   overdue,
   REATTACH_MS,
@@ -21,7 +25,7 @@ import {
 } from './policy.ts';
 import type { Place } from './reader.ts';
 import { EventReader } from './reader.ts';
-import type { Connection, Sockets } from './sockets.ts';
+import { type Connection, kindOf, type Sockets } from './sockets.ts';
 import type { QueueStore } from './store.ts';
 import { MAX_BODY_BYTES } from './store.ts';
 
@@ -33,11 +37,16 @@ export class Dispatcher {
   readonly #store: QueueStore;
   readonly #sockets: Sockets;
   readonly #outbox: Outbox;
+  readonly #wantFallback: (model: string) => void;
+  #policy: FallbackPolicy;
 
-  constructor(store: QueueStore, sockets: Sockets, outbox: Outbox) {
+  /** `wantFallback` is called when a job waits that only the fallback may take, and it is not connected. */
+  constructor(store: QueueStore, sockets: Sockets, outbox: Outbox, wantFallback: (model: string) => void) {
     this.#store = store;
     this.#sockets = sockets;
     this.#outbox = outbox;
+    this.#wantFallback = wantFallback;
+    this.#policy = store.fallbackPolicy();
   }
 
   get idle(): boolean {
@@ -61,14 +70,17 @@ export class Dispatcher {
     }
   }
 
-  submit(grant: Grant, body: string, depth: number): Outcome<LiveJob> {
+  /** `policy` is the model's, and holds from now on for all that waits. */
+  submit(grant: Grant, body: string, policy: FallbackPolicy, depth: number): Outcome<LiveJob> {
     const nowMs = Date.now();
     if (grant.expiresMs <= nowMs) return { ok: false, failure: { code: 'grant_expired' } };
     if (body.length > MAX_BODY_BYTES || new TextEncoder().encode(body).byteLength > MAX_BODY_BYTES)
       return { ok: false, failure: { code: 'body_too_large', limitBytes: MAX_BODY_BYTES } };
     if (this.#store.known([grant.jobId]).length > 0)
       return { ok: false, failure: { code: 'conflict', reason: 'The job was submitted already.' } };
-    const numFree = this.#sockets.seats(nowMs).reduce((sum, seat) => sum + Math.max(0, seat.free), 0);
+    if (policy !== this.#policy) this.#store.setFallbackPolicy(policy);
+    this.#policy = policy;
+    const numFree = eligible(this.#sockets.seats(nowMs), policy).reduce((sum, seat) => sum + Math.max(0, seat.free), 0);
     const refusal = refusalOf(this.#waiting.length, numFree, depth);
     if (refusal !== null) return { ok: false, failure: refusal };
     const job = newJob(grant, this.#store.insert(grant, body, nowMs), nowMs);
@@ -105,15 +117,18 @@ export class Dispatcher {
     const read = this.#waiting.filter((job) => job.reader !== null);
     if (read.length === 0) return;
     const nowMs = Date.now();
-    for (const { jobId, socketId } of assign(read, this.#sockets.seats(nowMs))) {
+    const seats = this.#sockets.seats(nowMs);
+    if (lacksFallback(seats, this.#policy)) this.#wantFallback(read[0]!.grant.model);
+    for (const { jobId, socketId } of assign(read, eligible(seats, this.#policy))) {
       const job = this.#jobs.get(jobId)!;
       const connection = this.#sockets.get(socketId)!;
       job.epoch += 1;
-      job.lease = { socketId, epoch: job.epoch, heardMs: nowMs };
+      job.lease = { socketId, epoch: job.epoch, fromToken: acceptedTokens(job), heardMs: nowMs };
       job.backend = connection.worker!.backend;
       connection.jobIds.add(jobId);
       this.#store.update(job);
-      this.#sockets.send(connection, { type: 'lease', job: this.#store.body(jobId), epoch: job.epoch, emittedIds: [] });
+      const emittedIds = acceptedTokens(job) === 0 ? [] : this.#emittedIds(job);
+      this.#sockets.send(connection, { type: 'lease', job: this.#store.body(jobId), epoch: job.epoch, emittedIds });
     }
     this.#waiting = this.#waiting.filter((job) => job.lease === null);
   }
@@ -215,8 +230,11 @@ export class Dispatcher {
   }
 
   #lose(job: LiveJob, cause: 'died' | 'drained'): void {
-    if (cause === 'died') job.deaths += 1;
-    const fate = afterDeath({ accepted: acceptedTokens(job), deaths: job.deaths });
+    const { socketId, fromToken } = job.lease!;
+    const lostBy = kindOf(socketId);
+    const accepted = acceptedTokens(job);
+    if (cause === 'died') job.deaths = deathsAfter({ deaths: job.deaths, lostBy, progressed: accepted > fromToken });
+    const fate = afterDeath({ accepted, deaths: job.deaths, lostBy });
     if (fate.kind === 'fail') {
       this.#end(job, { status: 'failed', failure: fate.failure, free: false });
       return;
@@ -226,6 +244,11 @@ export class Dispatcher {
     this.#store.update(job);
     this.#waiting.push(job);
     this.#waiting.sort((left, right) => left.seq - right.seq);
+  }
+
+  /** The answer so far, for the next lease to go on after. */
+  #emittedIds(job: LiveJob): number[] {
+    return [...this.#store.tokenIds(job.id), ...job.tail.map((token) => token.id)];
   }
 
   #cancel(job: LiveJob): void {

@@ -9,6 +9,8 @@ import type { EventReader } from './reader.ts';
 export interface Lease {
   socketId: string;
   epoch: number;
+  /** Tokens that were accepted before it. */
+  fromToken: number;
   /** When its last frame came, at first when it was made. */
   heardMs: number;
 }

@@ -3,14 +3,15 @@ import { DurableObject } from 'cloudflare:workers';
 import type { Failure } from '../../core/errors.ts';
 import { toHttp } from '../../core/errors.ts';
 import type { Job } from '../../core/protocol.ts';
-import { PROTOCOL_VERSION, parseMessage, WorkerMessage } from '../../core/protocol.ts';
+import { PING, PONG, PROTOCOL_VERSION, parseMessage, WorkerMessage } from '../../core/protocol.ts';
 import { CATALOG_NAME } from '../catalog/object.ts';
 import type { Env } from '../env.ts';
 import { queueDepth, queueTimeoutMs } from '../env.ts';
 import type { Grant } from '../ledger/grant.ts';
 import { Dispatcher } from './dispatcher.ts';
+import { FallbackLink } from './fallback-link.ts';
 import { Outbox } from './outbox.ts';
-import { KEEP_ENDED_MS, nextWakeMs, WAKE_MS } from './policy.ts';
+import { type FallbackPolicy, KEEP_ENDED_MS, nextWakeMs, WAKE_MS } from './policy.ts';
 import type { EventReader } from './reader.ts';
 import type { Connection } from './sockets.ts';
 import { Sockets } from './sockets.ts';
@@ -25,6 +26,8 @@ const TICK_MS = 1_000;
 export interface Submit {
   grant: Grant;
   job: Job;
+  /** The model's, as the catalog has it now. */
+  fallback: FallbackPolicy;
 }
 
 /** The object that has a model's jobs. There is one shard until a later issue. */
@@ -37,6 +40,10 @@ export class QueueObject extends DurableObject<Env> {
   readonly #sockets: Sockets;
   readonly #outbox: Outbox;
   readonly #dispatcher: Dispatcher;
+  readonly #fallback: FallbackLink;
+  #fallbackModel = '';
+  /** Of the connection to it. */
+  #fallbackId: string | null = null;
   #alarmMs: number | null = null;
   #ticker: ReturnType<typeof setInterval> | null = null;
 
@@ -45,7 +52,11 @@ export class QueueObject extends DurableObject<Env> {
     this.#store = new QueueStore(ctx.storage);
     this.#sockets = new Sockets(ctx);
     this.#outbox = new Outbox(this.#store, env.ACCOUNT);
-    this.#dispatcher = new Dispatcher(this.#store, this.#sockets, this.#outbox);
+    this.#fallback = new FallbackLink(env.FALLBACK, (socket) => this.#adopt(socket));
+    this.#dispatcher = new Dispatcher(this.#store, this.#sockets, this.#outbox, (model) => {
+      this.#fallbackModel = model;
+      void this.#fallback.open(model);
+    });
     this.#dispatcher.restore();
     this.#keepTime();
   }
@@ -72,7 +83,10 @@ export class QueueObject extends DurableObject<Env> {
 
   override async webSocketMessage(socket: WebSocket, text: string | ArrayBuffer): Promise<void> {
     const connection = this.#sockets.of(socket);
-    if (connection === null) return;
+    if (connection !== null) await this.#receive(connection, text);
+  }
+
+  async #receive(connection: Connection, text: string | ArrayBuffer): Promise<void> {
     connection.lastMessageMs = Date.now();
     const message = parseMessage(WorkerMessage, typeof text === 'string' ? text : '');
     if (!message.ok) return this.#refuse(connection, message.failure);
@@ -108,8 +122,8 @@ export class QueueObject extends DurableObject<Env> {
   }
 
   async #submit(request: Request): Promise<Response> {
-    const { grant, job } = (await request.json()) as Submit;
-    const submitted = this.#dispatcher.submit(grant, JSON.stringify(job), queueDepth(this.env));
+    const { grant, job, fallback } = (await request.json()) as Submit;
+    const submitted = this.#dispatcher.submit(grant, JSON.stringify(job), fallback, queueDepth(this.env));
     if (!submitted.ok) return refusal(submitted.failure);
     this.#keepTime();
     return this.#attach(grant.jobId, '0', request.signal);
@@ -134,10 +148,35 @@ export class QueueObject extends DurableObject<Env> {
     return new Response(null, { status: 101, webSocket: client! });
   }
 
+  /** The fallback speaks as a worker does. Nobody answers its pings for this object, which opened the socket itself. */
+  #adopt(socket: WebSocket): void {
+    const connection = this.#sockets.adopt(socket, this.#fallbackModel, Date.now());
+    this.#fallbackId = connection.id;
+    const end = () => this.#endFallback(connection);
+    socket.addEventListener('message', ({ data }) => {
+      if (this.#fallbackId !== connection.id) return;
+      if (data === PING) socket.send(PONG);
+      else void this.#receive(connection, data);
+    });
+    socket.addEventListener('close', end);
+    socket.addEventListener('error', end);
+    socket.accept();
+    this.#keepTime();
+  }
+
+  #endFallback(connection: Connection | null): void {
+    if (connection === null || this.#fallbackId !== connection.id) return;
+    this.#fallbackId = null;
+    this.#fallback.lost();
+    this.#dispatcher.disconnect(connection);
+  }
+
   async #hello(connection: Connection, hello: Extract<WorkerMessage, { type: 'hello' }>): Promise<void> {
     const { protocol, workerId, backend, model, credits } = hello;
     const invalid = (param: string, reason: string) =>
       this.#refuse(connection, { code: 'invalid_request', param, reason });
+    if ((backend === 'edge-wasm') !== (connection.kind === 'fallback'))
+      return invalid('backend', `"edge-wasm" is the name of the edge's own fallback.`);
     if (protocol !== PROTOCOL_VERSION)
       return invalid('protocol', `The edge speaks protocol ${PROTOCOL_VERSION}, the worker ${protocol}.`);
     if (model.id !== connection.model)
@@ -145,7 +184,8 @@ export class QueueObject extends DurableObject<Env> {
     const reason = this.#store.quarantineOf(workerId);
     if (reason !== null) return this.#refuse(connection, { code: 'conflict', reason: 'This worker is quarantined.' });
     try {
-      await this.env.CATALOG.getByName(CATALOG_NAME).register(model);
+      // The fallback's card, with a context that its memory allows, came when it was switched on; a worker's replaces it.
+      if (connection.kind === 'worker') await this.env.CATALOG.getByName(CATALOG_NAME).register(model);
     } catch (error) {
       console.error({ event: 'catalog_did_not_answer', model: model.id, error: String(error) });
       // Closed, not refused: the worker comes back and says hello again.
@@ -162,11 +202,12 @@ export class QueueObject extends DurableObject<Env> {
     console.warn({ event: 'worker_refused', workerId: connection.worker?.workerId ?? null, failure });
     this.#sockets.refuse(connection, failure);
     this.#dispatcher.disconnect(connection);
+    if (this.#fallbackId === connection.id) this.#endFallback(connection);
   }
 
   /** Ticks while there are jobs, and sets the alarm that outlives this instance. */
   #keepTime(): void {
-    if (!this.#dispatcher.idle) this.#ticker ??= setInterval(() => this.#tick(), TICK_MS);
+    if (!this.#dispatcher.idle || !this.#fallback.isClosed) this.#ticker ??= setInterval(() => this.#tick(), TICK_MS);
     const unsettled = !this.#dispatcher.idle || this.#store.numUnsettled() > 0;
     if (unsettled && this.#alarmMs !== null && this.#alarmMs <= Date.now() + WAKE_MS) return;
     const wakeMs = nextWakeMs(unsettled, this.#store.oldestEndedMs(), Date.now());
@@ -177,8 +218,11 @@ export class QueueObject extends DurableObject<Env> {
 
   #tick(): void {
     this.#dispatcher.tick(queueTimeoutMs(this.env));
-    void this.#outbox.flush(Date.now());
-    if (!this.#dispatcher.idle) return;
+    const nowMs = Date.now();
+    void this.#outbox.flush(nowMs);
+    const connection = this.#fallbackId === null ? null : this.#sockets.get(this.#fallbackId);
+    if (this.#fallback.isIdle(connection?.jobIds.size ?? 0, nowMs)) this.#endFallback(connection);
+    if (!this.#dispatcher.idle || !this.#fallback.isClosed) return;
     clearInterval(this.#ticker!);
     this.#ticker = null;
   }

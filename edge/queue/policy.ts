@@ -29,10 +29,38 @@ export interface Waiting {
   enqueuedMs: number;
 }
 
+/** Who is at the other end of a connection: a worker that dialled in, or the edge's own fallback. */
+export type SeatKind = 'worker' | 'fallback';
+
+/** When the edge's own fallback answers for a model. `always`: even when workers are connected. */
+export type FallbackPolicy = 'never' | 'when-no-worker' | 'always';
+
 /** A socket that may take `free` more leases. */
 export interface Seat {
   socketId: string;
+  kind: SeatKind;
   free: number;
+}
+
+/** The seats that the policy lets take leases now. A connected worker that is busy is still a worker. */
+export function eligible(seats: readonly Seat[], policy: FallbackPolicy): Seat[] {
+  const workers = seats.filter((seat) => seat.kind === 'worker');
+  switch (policy) {
+    case 'never':
+      return workers;
+    case 'when-no-worker':
+      return workers.length > 0 ? workers : [...seats];
+    case 'always':
+      return seats.filter((seat) => seat.kind === 'fallback');
+    default:
+      return policy satisfies never;
+  }
+}
+
+/** Whether a job that waits now needs a fallback that is not connected. */
+export function lacksFallback(seats: readonly Seat[], policy: FallbackPolicy): boolean {
+  if (policy === 'never' || seats.some((seat) => seat.kind === 'fallback')) return false;
+  return policy === 'always' || seats.length === 0;
 }
 
 /** Leases to make now: jobs in the order they came, each to the socket with the most room. */
@@ -66,13 +94,23 @@ export function noCapacity(job: Waiting, nowMs: number): Failure {
   return { code: 'no_capacity', waitedMs: nowMs - job.enqueuedMs, retryAfterS: 5 };
 }
 
-/** What becomes of a job whose worker is gone, `deaths` counting this one if it died. An answer that has begun cannot go on elsewhere yet. */
+/**
+ * What becomes of a job whose worker is gone, `deaths` counting this one if it died. What the fallback has begun goes on after the
+ * accepted tokens: its isolate may end at any time. An answer that a worker has begun cannot go on elsewhere yet.
+ */
 export function afterDeath(job: {
   accepted: number;
   deaths: number;
+  lostBy: SeatKind;
 }): { kind: 'requeue' } | { kind: 'fail'; failure: Failure } {
-  if (job.accepted === 0 && job.deaths < MAX_WORKER_DEATHS) return { kind: 'requeue' };
+  const mayGoOn = job.accepted === 0 || job.lostBy === 'fallback';
+  if (mayGoOn && job.deaths < MAX_WORKER_DEATHS) return { kind: 'requeue' };
   return { kind: 'fail', failure: { code: 'worker_lost', tokens: job.accepted } };
+}
+
+/** Deaths of a job that one more worker left. A fallback that got further before it ended was not killed by the job. */
+export function deathsAfter(job: { deaths: number; lostBy: SeatKind; progressed: boolean }): number {
+  return job.lostBy === 'fallback' && job.progressed ? 0 : job.deaths + 1;
 }
 
 /**

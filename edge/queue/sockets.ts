@@ -1,8 +1,11 @@
-/** Sockets: the workers' connections of one queue object, what they announced, and whether they live. Survives hibernation in attachments. */
+/**
+ * Sockets: the connections of one queue object, what workers announced over them, and whether they live. Those of workers survive
+ * hibernation in their attachments; the one to the fallback, which the object opened itself, goes with the instance.
+ */
 import type { Failure } from '../../core/errors.ts';
 import type { EdgeMessage } from '../../core/protocol.ts';
 import { PING, PONG } from '../../core/protocol.ts';
-import type { Seat } from './policy.ts';
+import type { Seat, SeatKind } from './policy.ts';
 import { SILENT_SOCKET_MS } from './policy.ts';
 
 export interface Worker {
@@ -10,6 +13,14 @@ export interface Worker {
   backend: string;
   credits: number;
   draining: boolean;
+}
+
+/** Before the id of a connection to the fallback, so that a lease tells whose it was after the connection is gone. */
+const FALLBACK_PREFIX = 'fallback:';
+
+/** Who had the lease of a connection with this id. */
+export function kindOf(socketId: string): SeatKind {
+  return socketId.startsWith(FALLBACK_PREFIX) ? 'fallback' : 'worker';
 }
 
 /** At most 16 kB by the platform; this is some 500 bytes. */
@@ -22,6 +33,7 @@ interface Attachment {
 
 export interface Connection extends Attachment {
   readonly id: string;
+  readonly kind: SeatKind;
   readonly socket: WebSocket;
   /** Jobs leased to it. */
   readonly jobIds: Set<string>;
@@ -38,18 +50,25 @@ export class Sockets {
     ctx.setWebSocketAutoResponse(new WebSocketRequestResponsePair(PING, PONG));
     for (const socket of ctx.getWebSockets()) {
       const attachment = socket.deserializeAttachment() as Attachment | null;
-      if (attachment !== null && socket.readyState === WebSocket.OPEN) this.#add(socket, attachment);
+      if (attachment !== null && socket.readyState === WebSocket.OPEN)
+        this.#add(ctx.getTags(socket)[0]!, socket, attachment);
     }
   }
 
   accept(socket: WebSocket, model: string, nowMs: number): void {
-    this.#ctx.acceptWebSocket(socket, [crypto.randomUUID()]);
+    const id = crypto.randomUUID();
+    this.#ctx.acceptWebSocket(socket, [id]);
     const attachment: Attachment = { model, connectedMs: nowMs, worker: null };
     socket.serializeAttachment(attachment);
-    this.#add(socket, attachment);
+    this.#add(id, socket, attachment);
   }
 
-  /** null for a socket that was dropped. */
+  /** A connection that this object opened to the fallback; whoever opened it listens to it. */
+  adopt(socket: WebSocket, model: string, nowMs: number): Connection {
+    return this.#add(FALLBACK_PREFIX + crypto.randomUUID(), socket, { model, connectedMs: nowMs, worker: null });
+  }
+
+  /** Of a worker's socket; null for one that was dropped. */
   of(socket: WebSocket): Connection | null {
     return this.get(this.#ctx.getTags(socket)[0] ?? '');
   }
@@ -65,6 +84,7 @@ export class Sockets {
   /** Keeps what a worker announced, through hibernation too. */
   announce(connection: Connection, worker: Worker): void {
     connection.worker = worker;
+    if (connection.kind === 'fallback') return;
     const { model, connectedMs } = connection;
     connection.socket.serializeAttachment({ model, connectedMs, worker } satisfies Attachment);
   }
@@ -73,7 +93,7 @@ export class Sockets {
   seats(nowMs: number): Seat[] {
     return [...this.#connections.values()]
       .filter((connection) => connection.worker?.draining === false && !this.#isSilent(connection, nowMs))
-      .map((connection) => ({ socketId: connection.id, free: connection.worker!.credits - connection.jobIds.size }));
+      .map(({ id, kind, worker, jobIds }) => ({ socketId: id, kind, free: worker!.credits - jobIds.size }));
   }
 
   silent(nowMs: number): Connection[] {
@@ -97,12 +117,16 @@ export class Sockets {
     if (connection.socket.readyState === WebSocket.OPEN) connection.socket.close(1008, reason);
   }
 
-  #add(socket: WebSocket, attachment: Attachment): void {
-    const id = this.#ctx.getTags(socket)[0]!;
-    this.#connections.set(id, { ...attachment, id, socket, jobIds: new Set(), lastMessageMs: attachment.connectedMs });
+  #add(id: string, socket: WebSocket, attachment: Attachment): Connection {
+    const rest = { jobIds: new Set<string>(), lastMessageMs: attachment.connectedMs };
+    const connection: Connection = { ...attachment, id, kind: kindOf(id), socket, ...rest };
+    this.#connections.set(id, connection);
+    return connection;
   }
 
+  /** The fallback has nothing to say between jobs; a lease that it leaves without frames expires like any other. */
   #isSilent(connection: Connection, nowMs: number): boolean {
+    if (connection.kind === 'fallback') return false;
     const pingedMs = this.#ctx.getWebSocketAutoResponseTimestamp(connection.socket)?.getTime() ?? 0;
     return nowMs - Math.max(pingedMs, connection.lastMessageMs) > SILENT_SOCKET_MS;
   }

@@ -5,11 +5,13 @@
  *   chunk       accepted tokens, a row per checkpoint: `first` is the place of its first token
  *   outbox      settlements that the ledger has not acknowledged
  *   quarantine  workers whose count of tokens was not ours
+ *   setting     what holds for the whole queue: the model's fallback policy as the last request brought it
  */
 import type { Job, TokenOut } from '../../core/protocol.ts';
 import type { Grant, SettleRequest } from '../ledger/grant.ts';
 import type { EndEvent, LiveJob } from './job.ts';
 import { acceptedTokens } from './job.ts';
+import type { FallbackPolicy } from './policy.ts';
 
 const SCHEMA = `
 CREATE TABLE IF NOT EXISTS job (
@@ -21,6 +23,7 @@ CREATE TABLE IF NOT EXISTS chunk (job_id TEXT NOT NULL, first INTEGER NOT NULL, 
 CREATE TABLE IF NOT EXISTS outbox (job_id TEXT PRIMARY KEY, account TEXT NOT NULL, settlement TEXT NOT NULL, attempts INTEGER NOT NULL,
   next_ms INTEGER NOT NULL) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS quarantine (worker_id TEXT PRIMARY KEY, reason TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS setting (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 `;
 /** A row's limit is 2 MB; this leaves room for the grant. */
 export const MAX_BODY_BYTES = 1_900_000;
@@ -183,6 +186,23 @@ export class QueueStore {
     for (const { id } of rows.toArray()) this.#sql.exec('DELETE FROM chunk WHERE job_id = ?', id);
   }
 
+  /** Ids of the stored tokens, in order. */
+  tokenIds(id: string): number[] {
+    return this.#sql
+      .exec<{ tokens: string }>('SELECT tokens FROM chunk WHERE job_id = ? ORDER BY first', id)
+      .toArray()
+      .flatMap(({ tokens }) => (JSON.parse(tokens) as TokenOut[]).map((token) => token.id));
+  }
+
+  /** `never` until a request said otherwise. */
+  fallbackPolicy(): FallbackPolicy {
+    return (this.#one("SELECT value FROM setting WHERE name = 'fallback'")?.value ?? 'never') as FallbackPolicy;
+  }
+
+  setFallbackPolicy(policy: FallbackPolicy): void {
+    this.#sql.exec("INSERT OR REPLACE INTO setting VALUES ('fallback', ?)", policy);
+  }
+
   quarantine(workerId: string, reason: string): void {
     this.#sql.exec('INSERT OR REPLACE INTO quarantine VALUES (?, ?)', workerId, reason);
   }
@@ -210,7 +230,7 @@ export class QueueStore {
       enqueuedMs: row.enqueued_ms as number,
       epoch,
       deaths: row.deaths as number,
-      lease: socketId === null ? null : { socketId, epoch, heardMs: nowMs },
+      lease: socketId === null ? null : { socketId, epoch, fromToken: 0, heardMs: nowMs },
       backend: row.backend as string | null,
       started: row.started === null ? null : JSON.parse(row.started as string),
       stored: stored as number,

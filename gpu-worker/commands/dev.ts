@@ -1,4 +1,4 @@
-/** Dev: the edge in workerd and one worker, on this machine, with one command. */
+/** Dev: the edge in workerd and one worker, or the edge's fallback alone, on this machine, with one command. */
 import { type ChildProcess, fork } from 'node:child_process';
 import { writeFile } from 'node:fs/promises';
 import { join, resolve } from 'node:path';
@@ -6,7 +6,7 @@ import process from 'node:process';
 import { NibbleError } from '../../core/errors.ts';
 import { ensureWasmBuilt } from '../../scripts/build-wasm.ts';
 import type { Command, Options } from '../command-line.ts';
-import { devKeys } from '../dev-account.ts';
+import { allowFallback, devKeys } from '../dev-account.ts';
 import { type LocalEdge, startLocalEdge } from '../local-edge.ts';
 import { MODEL_FLAGS, PENDING_MODEL_FLAGS } from '../model-flags.ts';
 
@@ -30,10 +30,11 @@ export const dev: Command = {
       env: 'SERVED_MODEL_NAME',
     },
     port: { kind: 'integer', minimum: 0, help: `port of the edge (${DEFAULT_PORT})`, env: 'PORT' },
+    'no-worker': { kind: 'switch', help: "no worker: the edge's own fallback answers, with a tiny model" },
     state: { kind: 'text', value: 'DIR', help: 'where accounts, queues and keys are kept (.nibble)' },
   },
   pending: PENDING_MODEL_FLAGS,
-  examples: ['npm start', 'PORT=9000 npm start', 'nibble dev --model-id path/to/model'],
+  examples: ['npm start', 'PORT=9000 npm start', 'nibble dev --model-id path/to/model', 'nibble dev --no-worker'],
   run,
 };
 
@@ -50,15 +51,19 @@ async function run(options: Options): Promise<void> {
   let worker: ChildProcess | null = null;
   try {
     const port = options.number('port') ?? DEFAULT_PORT;
-    const starting = startLocalEdge({ port, state, variables: { DEFAULT_MODEL: model } });
+    const isDemo = modelId === DEMO_MODEL;
+    const alone = options.on('no-worker');
+    const models: Record<string, string> = isDemo || alone ? { [model]: modelId } : {};
+    const starting = startLocalEdge({ port, state, variables: { DEFAULT_MODEL: model }, models });
     const started = await Promise.race([starting, asked]);
     // An edge that is half up goes with this process.
     if (started === 'asked') process.exit(1);
     edge = started;
     const keys = await devKeys(edge.url, edge.adminKey, devJson);
-    worker = startWorker(edge.url, keys.workerToken, modelId, model, options);
-    const exited = exitOf(worker);
-    const first = await Promise.race([linked(worker), exited, asked]);
+    for (const name of Object.keys(models)) await allowFallback(edge.url, edge.adminKey, name);
+    worker = alone ? null : startWorker(edge.url, keys.workerToken, modelId, model, options);
+    const exited = worker === null ? asked : exitOf(worker);
+    const first = worker === null ? 'linked' : await Promise.race([linked(worker), exited, asked]);
     if (first === 'linked') {
       const ready = {
         url: edge.url,
@@ -68,10 +73,10 @@ async function run(options: Options): Promise<void> {
         models: [model],
       };
       await writeFile(devJson, `${JSON.stringify(ready, null, 2)}\n`, { mode: 0o600 });
-      console.log(greeting(edge.url, keys.apiKey, model, modelId === DEMO_MODEL));
+      console.log(greeting(edge.url, keys.apiKey, model, isDemo));
       await Promise.race([exited, asked]);
     }
-    if (worker.exitCode !== null && worker.exitCode !== 0)
+    if (worker !== null && worker.exitCode !== null && worker.exitCode !== 0)
       throw new NibbleError({
         code: 'internal',
         reason: `the worker ended with exit code ${worker.exitCode}; its reason is above`,
@@ -84,10 +89,8 @@ async function run(options: Options): Promise<void> {
 
 function startWorker(edge: string, token: string, modelId: string, servedName: string, options: Options): ChildProcess {
   const flags = ['--edge', edge, '--token', token, '--model-id', modelId, '--served-model-name', servedName];
-  for (const name of ['backend', 'quantize']) {
-    const value = options.text(name);
-    if (value !== null) flags.push(`--${name}`, value);
-  }
+  for (const name of ['backend', 'quantize', 'head-bits', 'threads'])
+    if (options.has(name)) flags.push(`--${name}`, String(options.text(name)));
   // A group of its own: Ctrl-C reaches this process alone, which then stops the worker in order.
   return fork(join(ROOT, 'gpu-worker', 'cli.ts'), ['serve', ...flags], { detached: true });
 }

@@ -3,10 +3,13 @@ import { randomInt } from 'node:crypto';
 import process from 'node:process';
 import { Engine } from '../../core/engine/engine.ts';
 import { NibbleError } from '../../core/errors.ts';
+import type { Backend, KernelTime, Measurable } from '../../core/model/backend.ts';
 import type { FinishReason, Input, Job } from '../../core/protocol.ts';
 import { type Command, type Options, usage } from '../command-line.ts';
+import { kvSize } from '../kv-size.ts';
 import { loadModel } from '../loader.ts';
-import { JSON_FLAG, MODEL_FLAGS, PENDING_MODEL_FLAGS } from '../model-flags.ts';
+import { JSON_FLAG, kvDtypeOf, MODEL_FLAGS, PENDING_MODEL_FLAGS } from '../model-flags.ts';
+import { profileTable } from '../profile-table.ts';
 
 export const generate: Command = {
   name: 'generate',
@@ -23,6 +26,7 @@ export const generate: Command = {
     'top-p': { kind: 'number', minimum: 0, help: 'sample among the likeliest that hold this probability' },
     seed: { kind: 'integer', minimum: 0, help: 'makes sampling repeatable (random)' },
     'ignore-eos': { kind: 'switch', help: 'go on past the end-of-sequence token' },
+    profile: { kind: 'switch', help: 'time of every GPU kernel on stderr; each then runs alone' },
     json: JSON_FLAG,
   },
   pending: PENDING_MODEL_FLAGS,
@@ -37,10 +41,13 @@ async function run(options: Options): Promise<void> {
   const input = inputOf(options);
   const model = await loadModel(options, input.kind === 'ids' ? 'optional' : 'needed');
   const { config, graph, tokenizer, template, backend } = model;
+  const dtype = kvDtypeOf(options);
+  const kv = await kvSize(config, backend, { slots: 1, given: null, dtype });
   const engine = new Engine(graph, tokenizer, template, {
     maxBatchTokens: 512,
     maxSequences: 1,
-    maxCachedTokens: config.contextTokens,
+    maxCachedTokens: kv.tokens,
+    kvDtype: kv.dtype,
   });
   const accepted = engine.add(jobOf(options, input, config.contextTokens), []);
   if ('code' in accepted) throw new NibbleError(accepted);
@@ -56,25 +63,29 @@ async function run(options: Options): Promise<void> {
   };
   const startedMs = performance.now();
   let firstTokenMs = startedMs;
-  while (engine.numJobs > 0)
-    for (const event of await engine.step()) {
-      switch (event.kind) {
-        case 'token':
-          if (ids.length === 0) firstTokenMs = performance.now();
-          ids.push(event.token.id);
-          logprobs.push(event.token.logprob);
-          emit(event.token.text);
-          break;
-        case 'finished':
-          emit(event.text);
-          reason = event.reason;
-          break;
-        case 'failed':
-          throw new NibbleError(event.failure);
-        default:
-          event satisfies never;
+  const answer = async () => {
+    while (engine.numJobs > 0)
+      for (const event of await engine.step()) {
+        switch (event.kind) {
+          case 'token':
+            if (ids.length === 0) firstTokenMs = performance.now();
+            ids.push(event.token.id);
+            logprobs.push(event.token.logprob);
+            emit(event.token.text);
+            break;
+          case 'finished':
+            emit(event.text);
+            reason = event.reason;
+            break;
+          case 'failed':
+            throw new NibbleError(event.failure);
+          default:
+            event satisfies never;
+        }
       }
-    }
+  };
+  if (options.on('profile')) process.stderr.write(profileTable(await profiled(backend, answer)));
+  else await answer();
   const endMs = performance.now();
   const perSecond = (tokens: number, ms: number) =>
     ms > 0 && tokens > 0 ? Number(((tokens * 1000) / ms).toFixed(1)) : 0;
@@ -101,6 +112,13 @@ async function run(options: Options): Promise<void> {
       decode_tokens_per_s: decodeRate,
     }),
   );
+}
+
+/** Runs on a backend that times its kernels. */
+function profiled(backend: Backend, run: () => Promise<void>): Promise<KernelTime[]> {
+  const { profile } = backend as Backend & Partial<Measurable>;
+  if (profile === undefined) throw usage(`--profile is for --backend webgpu; this runs on ${backend.name}`);
+  return profile.call(backend, run);
 }
 
 function inputOf(options: Options): Input {

@@ -4,7 +4,7 @@ import { Scorer } from '../../core/engine/scorer.ts';
 import { NibbleError } from '../../core/errors.ts';
 import type { Command, Options } from '../command-line.ts';
 import { type LoadedModel, loadModel } from '../loader.ts';
-import { JSON_FLAG, MODEL_FLAGS, PENDING_MODEL_FLAGS } from '../model-flags.ts';
+import { JSON_FLAG, kvDtypeOf, MODEL_FLAGS, PENDING_MODEL_FLAGS } from '../model-flags.ts';
 import { progressBar } from '../progress.ts';
 
 export const perplexity: Command = {
@@ -35,7 +35,7 @@ async function run(options: Options): Promise<void> {
   const model = await loadModel(options);
   const context = Math.min(options.number('context') ?? model.config.contextTokens, model.config.contextTokens);
   const windows = windowsOf(content, file, model, context).slice(0, options.number('limit') ?? undefined);
-  const scorer = new Scorer(model.graph, context);
+  const scorer = new Scorer(model.graph, context, kvDtypeOf(options));
   const progress = progressBar('Scoring');
   let [tokens, nll] = [0, 0];
   for (const [index, ids] of windows.entries()) {

@@ -2,16 +2,15 @@
 import { randomUUID } from 'node:crypto';
 import process from 'node:process';
 import { Engine } from '../../core/engine/engine.ts';
-import type { NibbleError } from '../../core/errors.ts';
+import { NibbleError } from '../../core/errors.ts';
 import { type Command, type Options, usage } from '../command-line.ts';
+import { kvSize } from '../kv-size.ts';
 import { Link } from '../link.ts';
 import { loadModel } from '../loader.ts';
-import { MODEL_FLAGS, PENDING_MODEL_FLAGS } from '../model-flags.ts';
+import { kvDtypeOf, MODEL_FLAGS, PENDING_MODEL_FLAGS } from '../model-flags.ts';
 import { Worker } from '../worker.ts';
 
 const DEFAULT_SLOTS = 32;
-/** The key/value cache's size when it is not given: room for all slots' full contexts, up to this. */
-const MAX_KV_BYTES = 1 << 30;
 const DEFAULT_DRAIN_S = 90;
 
 export const serve: Command = {
@@ -43,7 +42,7 @@ export const serve: Command = {
     'max-batch-total-tokens': {
       kind: 'integer',
       minimum: 16,
-      help: 'tokens that the key/value cache holds (from the slots and 1 GiB)',
+      help: 'tokens that the key/value cache holds (all slots full, as far as memory allows)',
       env: 'MAX_BATCH_TOTAL_TOKENS',
     },
     'graceful-termination-timeout': {
@@ -75,22 +74,23 @@ async function run(options: Options): Promise<void> {
   const log = (line: string) => process.stderr.write(`${new Date().toISOString()} ${line}\n`);
 
   const model = await loadModel(options);
-  const { config, graph, tokenizer, template, backend } = model;
-  const card = model.card(options.text('served-model-name') ?? model.baseName);
+  const { config, tokenizer, template } = model;
+  let { graph, backend } = model;
   const slots = options.number('max-concurrent-requests') ?? DEFAULT_SLOTS;
-  const kvBytesPerToken = 2 * 4 * config.layers * config.kvHeads * config.headDim;
+  const kv = await kvSize(config, backend, {
+    slots,
+    given: options.number('max-batch-total-tokens'),
+    dtype: kvDtypeOf(options),
+  });
+  const card = model.card(options.text('served-model-name') ?? model.baseName, kv.contextTokens);
   const engine = new Engine(graph, tokenizer, template, {
     maxSequences: slots,
     maxBatchTokens: Math.max(slots, options.number('max-batch-prefill-tokens') ?? 512),
-    maxCachedTokens:
-      options.number('max-batch-total-tokens') ??
-      Math.max(
-        config.contextTokens,
-        Math.min(slots * config.contextTokens, Math.floor(MAX_KV_BYTES / kvBytesPerToken)),
-      ),
+    maxCachedTokens: kv.tokens,
+    kvDtype: kv.dtype,
   });
   log(
-    `${card.id}: ${card.parameters} parameters, ${card.quantization ?? 'not quantized'}, on ${backend.name}; ${slots} slots`,
+    `${card.id}: ${card.parameters} parameters, ${card.quantization ?? 'not quantized'}, on ${backend.name}; ${slots} slots, ${kv.tokens} tokens of cache`,
   );
 
   const ended = Promise.withResolvers<void>();
@@ -107,7 +107,14 @@ async function run(options: Options): Promise<void> {
       onRefused: (error: NibbleError) => ended.reject(error),
     },
   );
-  const worker = new Worker(engine, (frames) => link.send(frames), log);
+  const worker = new Worker(engine, (frames) => link.send(frames), log, {
+    reload: async () => {
+      await backend.dispose();
+      ({ graph, backend } = await loadModel(options));
+      return graph;
+    },
+    onBroken: (failure) => ended.reject(new NibbleError(failure)),
+  });
   link.connect();
 
   const drainMs = 1000 * (options.number('graceful-termination-timeout') ?? DEFAULT_DRAIN_S);

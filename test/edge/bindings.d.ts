@@ -3,9 +3,14 @@ import type { Env as EdgeEnv } from '../../edge/env.ts';
 
 declare global {
   namespace Cloudflare {
-    interface Env extends EdgeEnv {}
+    interface Env extends EdgeEnv {
+      MODELS: R2Bucket;
+      FALLBACK: DurableObjectNamespace<import('../../edge/fallback/object.ts').FallbackObject>;
+      /** Files of models/demo/gptq-int4 by name. */
+      DEMO_FILES: Fetcher;
+    }
     interface GlobalProps {
-      mainModule: typeof import('../../edge/index.ts');
+      mainModule: typeof import('./worker.ts');
     }
   }
 }

@@ -1,15 +1,31 @@
 /** Vitest: the edge inside workerd, with its real Durable Objects. */
+import { readFile } from 'node:fs/promises';
+import { basename } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { cloudflareTest } from '@cloudflare/vitest-plugin';
 import { defineConfig } from 'vitest/config';
+import { ensureWasmBuilt } from '../../scripts/build-wasm.ts';
+
+ensureWasmBuilt();
+const DEMO = fileURLToPath(new URL('../../models/demo/gptq-int4/', import.meta.url));
+
+/** A file of the demo model, for tests that put it into the bucket. */
+async function demoFile(request: { url: string }): Promise<Response> {
+  const bytes = await readFile(DEMO + basename(new URL(request.url).pathname));
+  return new Response(new Uint8Array(bytes));
+}
 
 export default defineConfig({
   root: fileURLToPath(new URL('.', import.meta.url)),
   cacheDir: '../../node_modules/.vite/edge',
   plugins: [
     cloudflareTest({
+      main: './worker.ts',
       wrangler: { configPath: '../../wrangler.toml' },
       miniflare: {
+        durableObjects: { FALLBACK: { className: 'FallbackObject', useSQLite: true } },
+        r2Buckets: ['MODELS'],
+        serviceBindings: { DEMO_FILES: demoFile },
         bindings: {
           KEY_SECRETS: JSON.stringify({ 1: '11'.repeat(32), 2: '22'.repeat(32) }),
           ADMIN_KEY: 'admin-key-of-the-tests',
@@ -25,7 +41,7 @@ export default defineConfig({
   test: {
     name: 'edge',
     silent: 'passed-only',
-    include: ['*.test.ts', '{queue,ledger,catalog}/*.test.ts'],
+    include: ['*.test.ts', '{queue,ledger,catalog,fallback}/*.test.ts'],
     testTimeout: 30_000,
   },
 });

@@ -19,6 +19,7 @@ export interface UsageRowJson {
   completion_tokens: number;
   cost_usd: number;
   status: string;
+  backend: string | null;
 }
 
 export class RunningEdge {

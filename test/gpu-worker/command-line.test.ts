@@ -115,9 +115,9 @@ describe('the program', () => {
       '--prompt',
       'x',
       '--backend',
-      'webgpu',
+      'cuda',
     ]);
-    expect([code, stderr]).toEqual([2, 'nibble generate: --backend webgpu is not supported yet\n']);
+    expect([code, stderr]).toEqual([2, 'nibble generate: --backend cuda is not supported yet\n']);
   });
 
   test('inspect tells what the demo model is', async () => {

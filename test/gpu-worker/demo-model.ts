@@ -1,7 +1,8 @@
 /** DemoModel: the shipped model on a backend, for tests. */
 import { join } from 'node:path';
+import type { Backend } from '../../core/model/backend.ts';
 import { Options } from '../../gpu-worker/command-line.ts';
-import { type LoadedModel, loadModel } from '../../gpu-worker/loader.ts';
+import { type LoadedModel, loadModel, loadModelOn } from '../../gpu-worker/loader.ts';
 
 export const DEMO_DIRECTORY = join(import.meta.dirname, '..', '..', 'models', 'demo');
 
@@ -15,4 +16,12 @@ export function loadDemo(variant: 'f16' | 'gptq-int4', backend: 'wasm' | 'refere
       ]),
     ),
   );
+}
+
+export function loadDemoOn(
+  variant: 'f16' | 'gptq-int4',
+  backend: Backend,
+  quantize: string | null = null,
+): Promise<LoadedModel> {
+  return loadModelOn(join(DEMO_DIRECTORY, variant), { quantize, headBits: 16, text: 'needed' }, async () => backend);
 }

@@ -1,17 +1,17 @@
-// activate: y = f(x).   gated: y = f(gate) * up
+// gated: y = f(gate) * up, or y = f(gate) where up is 0
 //   f: 0 relu       max(x, 0)
 //      1 gelu       x * normal(x): by the error function
 //      2 gelu_tanh  x / 2 * (1 + tanh(sqrt(2 / pi) * (x + 0.044715 x^3))), written x / (1 + exp(-2 ...)), which keeps the left tail's digits
 //      3 silu       x / (1 + exp(-x))
-//   x, gate, up, y  [ceil(count / 4) * 4] f32; what lies behind count is read and written, never used; y may be gate
+//   gate, up, y  [ceil(count / 4) * 4] f32; what lies behind count is read and written, never used; y may be gate
 // Element by element; split by fours. Reference: test/wasm/oracle.ts, activation.
 
-import { exp4 } from './exp';
+import { expCall4 } from './exp';
 import { normal4 } from './normal';
 import { share } from './task';
 
 @inline function sigmoided(x: v128, inner: v128): v128 {
-  return f32x4.div(x, f32x4.add(f32x4.splat(1), exp4(f32x4.neg(inner))));
+  return f32x4.div(x, f32x4.add(f32x4.splat(1), expCall4(f32x4.neg(inner))));
 }
 
 function apply(f: i32, x: v128): v128 {
@@ -22,14 +22,11 @@ function apply(f: i32, x: v128): v128 {
   return sigmoided(x, x);
 }
 
-export function activate(task: usize, part: i32, parts: i32): void {
-  const f = load<i32>(task), x = load<usize>(task, 4), y = load<usize>(task, 8), fours = load<i32>(task, 12) + 3 >> 2;
-  const end = <usize>share(fours, part + 1, parts) << 4;
-  for (let at = <usize>share(fours, part, parts) << 4; at < end; at += 16) v128.store(y + at, apply(f, v128.load(x + at)));
-}
-
 export function gated(task: usize, part: i32, parts: i32): void {
   const f = load<i32>(task), gate = load<usize>(task, 4), up = load<usize>(task, 8), y = load<usize>(task, 12), fours = load<i32>(task, 16) + 3 >> 2;
   const end = <usize>share(fours, part + 1, parts) << 4;
-  for (let at = <usize>share(fours, part, parts) << 4; at < end; at += 16) v128.store(y + at, f32x4.mul(apply(f, v128.load(gate + at)), v128.load(up + at)));
+  for (let at = <usize>share(fours, part, parts) << 4; at < end; at += 16) {
+    const v = apply(f, v128.load(gate + at));
+    v128.store(y + at, up == 0 ? v : f32x4.mul(v, v128.load(up + at)));
+  }
 }

@@ -12,7 +12,7 @@
 // (int8). Sum of weights: lane j adds the window's positions j, j + 4, ..., (l0 + l1) + (l2 + l3). Output: positions in order, each weight
 // times the value's scale (int8) times the value, then divided by the sum. Nothing depends on the page size or on other tokens.
 // f16 is widened without its exponent's offset of 112: q is multiplied by 2^100 and scale by 2^12, weights by 2^112, all exact.
-// Four tokens in a row of one sequence share each key and value that is loaded; others go alone, with the same bits.
+// In f16 pages four tokens in a row of one sequence share each key and value that is loaded; others go alone, with the same bits.
 // Split by heads; of fours of tokens one in turn to each part, for later tokens see more. Reference: test/wasm/oracle.ts, attention.
 
 import { halfMask } from './constants';
@@ -21,6 +21,8 @@ import { elementShift, loadValues, padRow } from './key_value';
 import { maxLane, storeLanes, sumLanes, sumLanes4 } from './lanes';
 import { capped } from './softcap';
 import { share } from './task';
+
+const F16 = 1;
 
 /** scores [count] become softcap * tanh(score / softcap); the padding too. */
 function capScores(scores: usize, count: i32, softcap: f32): void {
@@ -60,7 +62,7 @@ function softmaxWeights(scores: usize, count: i32, factor: f32): f32 {
 }
 
 /** Scores of one token for `count` keys that lie in a row. */
-@inline function scoreRun(dtype: i32, q: usize, key: usize, keyScale: usize, score: usize, count: i32, stride: usize, scale: f32): void {
+@inline function scoreRunOf(dtype: i32, q: usize, key: usize, keyScale: usize, score: usize, count: i32, stride: usize, scale: f32): void {
   const mask = i32x4.splat(halfMask), rowBytes = stride << elementShift(dtype);
   for (; count >= 4; count -= 4, score += 16, keyScale += 16) {
     let a = f32x4.splat(0), b = a, c = a, d = a, k0 = key, k1 = k0 + rowBytes, k2 = k1 + rowBytes, k3 = k2 + rowBytes;
@@ -80,15 +82,21 @@ function softmaxWeights(scores: usize, count: i32, factor: f32): f32 {
   }
 }
 
-/** Scores of four tokens (q and score `stride` and `scoreStride` floats apart) for `count` keys in a row. */
-@inline function scoreRun4(dtype: i32, q: usize, key: usize, keyScale: usize, score: usize, count: i32, stride: usize, scoreStride: usize, scale: f32): void {
-  const mask = i32x4.splat(halfMask), rowBytes = stride << elementShift(dtype), qBytes = stride << 2, scoreBytes = scoreStride << 2;
-  for (; count > 0; count -= 2, score += 8, keyScale += 8, key += rowBytes << 1) {
+function scoreRun(dtype: i32, q: usize, key: usize, keyScale: usize, score: usize, count: i32, stride: usize, scale: f32): void {
+  if (dtype == F16) scoreRunOf(F16, q, key, keyScale, score, count, stride, scale);
+  else if (dtype == 0) scoreRunOf(0, q, key, keyScale, score, count, stride, scale);
+  else scoreRunOf(2, q, key, keyScale, score, count, stride, scale);
+}
+
+/** Scores of four tokens in f16 pages (q and score `stride` and `scoreStride` floats apart) for `count` keys in a row. */
+function scoreRun4(q: usize, key: usize, score: usize, count: i32, stride: usize, scoreStride: usize, scale: f32): void {
+  const mask = i32x4.splat(halfMask), rowBytes = stride << elementShift(F16), qBytes = stride << 2, scoreBytes = scoreStride << 2;
+  for (; count > 0; count -= 2, score += 8, key += rowBytes << 1) {
     // The last of an odd number meets itself again.
     let k0 = key, k1 = count > 1 ? key + rowBytes : key;
     let a0 = f32x4.splat(0), b0 = a0, c0 = a0, d0 = a0, a1 = a0, b1 = a0, c1 = a0, d1 = a0;
     for (let at = q, end = q + qBytes; at < end; at += 16) {
-      const x0 = loadValues(dtype, k0, mask), x1 = loadValues(dtype, k1, mask);
+      const x0 = loadValues(F16, k0, mask), x1 = loadValues(F16, k1, mask);
       let own = v128.load(at);
       a0 = madd(a0, own, x0); a1 = madd(a1, own, x1);
       own = v128.load(at + qBytes);
@@ -97,17 +105,15 @@ function softmaxWeights(scores: usize, count: i32, factor: f32): f32 {
       c0 = madd(c0, own, x0); c1 = madd(c1, own, x1);
       own = v128.load(at + 3 * qBytes);
       d0 = madd(d0, own, x0); d1 = madd(d1, own, x1);
-      k0 += <usize>4 << elementShift(dtype); k1 += <usize>4 << elementShift(dtype);
+      k0 += <usize>4 << elementShift(F16); k1 += <usize>4 << elementShift(F16);
     }
     let s = f32x4.mul(sumLanes4(a0, b0, c0, d0), f32x4.splat(scale));
-    if (dtype == 2) s = f32x4.mul(s, v128.load32_splat(keyScale));
-    v128.store32_lane(score, s, 0);
+      v128.store32_lane(score, s, 0);
     v128.store32_lane(score + scoreBytes, s, 1);
     v128.store32_lane(score + 2 * scoreBytes, s, 2);
     v128.store32_lane(score + 3 * scoreBytes, s, 3);
     if (count > 1) {
       s = f32x4.mul(sumLanes4(a1, b1, c1, d1), f32x4.splat(scale));
-      if (dtype == 2) s = f32x4.mul(s, v128.load32_splat(keyScale, 4));
       v128.store32_lane(score, s, 0, 4);
       v128.store32_lane(score + scoreBytes, s, 1, 4);
       v128.store32_lane(score + 2 * scoreBytes, s, 2, 4);
@@ -126,7 +132,7 @@ function scaleWeights(weights: usize, scales: usize, pageTable: usize, headRow: 
 }
 
 /** sums [32 channels] += weight * value over `count` rows, `values` the first one's first channel. */
-@inline function values32(dtype: i32, weights: usize, values: usize, rowBytes: usize, count: i32, sums: usize): void {
+@inline function values32Of(dtype: i32, weights: usize, values: usize, rowBytes: usize, count: i32, sums: usize): void {
   const mask = i32x4.splat(halfMask), step = <usize>4 << elementShift(dtype);
   let a = v128.load(sums), b = v128.load(sums, 16), c = v128.load(sums, 32), d = v128.load(sums, 48);
   let e = v128.load(sums, 64), f = v128.load(sums, 80), g = v128.load(sums, 96), h = v128.load(sums, 112);
@@ -145,15 +151,21 @@ function scaleWeights(weights: usize, scales: usize, pageTable: usize, headRow: 
   v128.store(sums, e, 64); v128.store(sums, f, 80); v128.store(sums, g, 96); v128.store(sums, h, 112);
 }
 
+function values32(dtype: i32, weights: usize, values: usize, rowBytes: usize, count: i32, sums: usize): void {
+  if (dtype == F16) values32Of(F16, weights, values, rowBytes, count, sums);
+  else if (dtype == 0) values32Of(0, weights, values, rowBytes, count, sums);
+  else values32Of(2, weights, values, rowBytes, count, sums);
+}
+
 /** y [4 tokens, up to 8 channels] = sum over positions of weight * value / sums [4]; `values` is the first channel of row 0 of page 0. */
-@inline function values8x4(dtype: i32, weights: usize, scoreBytes: usize, values: usize, pageTable: usize, headRow: usize, pageRows: usize, pageTokens: i32, first: i32, end: i32, rowBytes: usize, y: usize, yStride: usize, channels: i32, sums: v128): void {
-  const mask = i32x4.splat(halfMask), step = <usize>4 << elementShift(dtype);
+function values8x4(weights: usize, scoreBytes: usize, values: usize, pageTable: usize, headRow: usize, pageRows: usize, pageTokens: i32, first: i32, end: i32, rowBytes: usize, y: usize, yStride: usize, channels: i32, sums: v128): void {
+  const mask = i32x4.splat(halfMask), step = <usize>4 << elementShift(F16);
   let a0 = f32x4.splat(0), b0 = a0, c0 = a0, d0 = a0, a1 = a0, b1 = a0, c1 = a0, d1 = a0;
   for (let position = first; position < end; ) {
     const offset = position % pageTokens, runEnd = min(position - offset + pageTokens, end);
     let at = values + (headRow + <usize>load<i32>(pageTable + (<usize>(position / pageTokens) << 2)) * pageRows + <usize>offset) * rowBytes;
     for (; position < runEnd; position++, weights += 4, at += rowBytes) {
-      const v0 = loadValues(dtype, at, mask), v1 = loadValues(dtype, at + step, mask);
+      const v0 = loadValues(F16, at, mask), v1 = loadValues(F16, at + step, mask);
       let weight = v128.load32_splat(weights);
       a0 = madd(a0, weight, v0); a1 = madd(a1, weight, v1);
       weight = v128.load32_splat(weights + scoreBytes);
@@ -178,18 +190,17 @@ function scaleWeights(weights: usize, scales: usize, pageTable: usize, headRow: 
   storeLanes(y + 3 * yStride + 16, f32x4.div(d1, divisor), channels - 4);
 }
 
-/** What a call of attention is given, of one dtype; task: the banner's order. */
-@inline function attend(dtype: i32, task: usize, part: i32, parts: i32): void {
+export function attention(task: usize, part: i32, parts: i32): void {
   const q = load<usize>(task), keyPages = load<usize>(task, 4), valuePages = load<usize>(task, 8), keyScales = load<usize>(task, 12), valueScales = load<usize>(task, 16);
   const positions = load<usize>(task, 20), sequenceOf = load<usize>(task, 24), pageTables = load<usize>(task, 28), slopes = load<usize>(task, 32), y = load<usize>(task, 40);
   const tokens = load<i32>(task, 44), heads = load<i32>(task, 48), kvHeads = load<i32>(task, 52), headDim = load<i32>(task, 56), pageTokens = load<i32>(task, 60);
-  const maxPages = load<i32>(task, 64), window = load<i32>(task, 72), softcap = load<f32>(task, 76), scoreStride = load<usize>(task, 80), rowsOfScratch = load<usize>(task, 84);
+  const maxPages = load<i32>(task, 64), window = load<i32>(task, 72), softcap = load<f32>(task, 76), scoreStride = load<usize>(task, 80), rowsOfScratch = load<usize>(task, 84), dtype = load<i32>(task, 88);
   const stride = <usize>(headDim + 3 & ~3), rowBytes = stride << elementShift(dtype), qBytes = <usize>(headDim + 31 & ~31) << 2, scoreBytes = scoreStride << 2;
   const qFactor: f32 = dtype == 1 ? 1.2676506002282294e30 : 1, weightFactor: f32 = dtype == 1 ? 5.192296858534828e33 : 1;
   const scale = load<f32>(task, 68) * <f32>(dtype == 1 ? 4096 : 1);
   const own = load<usize>(task, 36) + <usize>part * rowsOfScratch * (qBytes + scoreBytes), scores = own + rowsOfScratch * qBytes;
   const headBytes = <usize>headDim << 2, tokenBytes = <usize>heads * headBytes, pageRows = <usize>kvHeads * pageTokens;
-  const fours = tokens >> 2, units = fours * heads;
+  const fours = dtype == F16 ? tokens >> 2 : 0, units = fours * heads;
 
   // Heads outside, so that a head's keys and values stay in the cache for all tokens.
   for (let unit = part; unit < units; unit += parts) {
@@ -203,7 +214,7 @@ function scaleWeights(weights: usize, scales: usize, pageTable: usize, headRow: 
     for (let position = first, score = scores; position < end; ) {
       const offset = position % pageTokens, run = min(pageTokens - offset, end - position);
       const row = headRow + <usize>load<i32>(pageTable + (<usize>(position / pageTokens) << 2)) * pageRows + <usize>offset;
-      scoreRun4(dtype, own, keyPages + row * rowBytes, keyScales + (row << 2), score, run, stride, scoreStride, scale);
+      scoreRun4(own, keyPages + row * rowBytes, score, run, stride, scoreStride, scale);
       position += run;
       score += <usize>run << 2;
     }
@@ -214,17 +225,16 @@ function scaleWeights(weights: usize, scales: usize, pageTable: usize, headRow: 
       const sum = weigh(mine, seen, softcap, slopes == 0 ? 0 : load<f32>(slopes + (<usize>head << 2)), weightFactor);
       memory.fill(all, 0, <usize>begin << 2);
       memory.fill(mine + (<usize>seen << 2), 0, <usize>(end - count - i) << 2);
-      if (dtype == 2) scaleWeights(all, valueScales, pageTable, headRow, pageRows, pageTokens, first, end);
       sums = v128.shuffle<i32>(sums, f32x4.splat(sum), 1, 2, 3, 4);
     }
     for (let channel = 0; channel < headDim; channel += 8)
-      values8x4(dtype, scores, scoreBytes, valuePages + (<usize>channel << elementShift(dtype)), pageTable, headRow, pageRows, pageTokens, first, end, rowBytes, to + (<usize>channel << 2), tokenBytes, headDim - channel, sums);
+      values8x4(scores, scoreBytes, valuePages + (<usize>channel << elementShift(dtype)), pageTable, headRow, pageRows, pageTokens, first, end, rowBytes, to + (<usize>channel << 2), tokenBytes, headDim - channel, sums);
   }
 
   // Pages outside, so that each is read once, from its beginning to its end.
   const firstHead = share(heads, part, parts), lastHead = share(heads, part + 1, parts);
   for (let token = 0; token < tokens; token++) {
-    if (inARow(positions, sequenceOf, token & ~3, tokens)) continue;
+    if (fours > 0 && inARow(positions, sequenceOf, token & ~3, tokens)) continue;
     const count = load<i32>(positions + (<usize>token << 2)) + 1, first = max(0, count - window);
     const pageTable = pageTables + (<usize>load<i32>(sequenceOf + (<usize>token << 2)) * maxPages << 2);
     for (let head = firstHead, at = own; head < lastHead; head++, at += qBytes) padRow(q + <usize>token * tokenBytes + <usize>head * headBytes, at, headDim, qFactor);
@@ -279,16 +289,4 @@ function weigh(scores: usize, count: i32, softcap: f32, slope: f32, factor: f32)
   if (softcap < Infinity) capScores(scores, count, softcap);
   if (slope != 0) addDistances(scores, count, slope);
   return softmaxWeights(scores, count, factor);
-}
-
-export function attention_f32(task: usize, part: i32, parts: i32): void {
-  attend(0, task, part, parts);
-}
-
-export function attention_f16(task: usize, part: i32, parts: i32): void {
-  attend(1, task, part, parts);
-}
-
-export function attention_int8(task: usize, part: i32, parts: i32): void {
-  attend(2, task, part, parts);
 }

@@ -2,23 +2,23 @@
 // Kernels take (task, part, parts), see task.ts.
 
 export { bit2Mask, byteMask16, crumbMask, halfFactor, halfMask, nibbleMask } from './constants';
-export { activate, gated } from './activation';
+export { gated } from './activation';
 export { add } from './add';
-export { attention_f16, attention_f32, attention_int8 } from './attention';
+export { attention } from './attention';
 export { copy_columns } from './copy_columns';
 export { embed_f16, embed_f32 } from './embed';
 export { embed_gptq } from './embed_gptq';
 export { exp_f32 } from './exp';
 export { gather_rows } from './gather_rows';
 export { layer_norm } from './layer_norm';
-export { linear_bnb4_blocks, linear_bnb4_chunks } from './linear_bnb4';
+export { dot_limit, read, read_limit } from './limits';
+export { linear_bnb4_blocks } from './linear_bnb4_blocks';
+export { linear_chunks } from './linear_chunks';
 export { linear_dense_f16, linear_dense_f32 } from './linear_dense';
-export { linear_gptq2, linear_gptq3, linear_gptq4, linear_gptq8 } from './linear_gptq';
 export { linear_int8 } from './linear_int8';
 export { pad_rows } from './pad_rows';
 export { quantize_rows } from './quantize_rows';
 export { quantize_tokens } from './quantize_tokens';
-export { read } from './read';
 export { add_rms_norm, rms_norm } from './rms_norm';
 export { rope_kv } from './rope_kv';
 export { softcap } from './softcap';

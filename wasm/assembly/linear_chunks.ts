@@ -1,4 +1,4 @@
-// linear_chunks: the product that linear_gptq and linear_bnb4 share, for weights of up to 8 bits with one scale and one zero a weight group.
+// linear_chunks: GPTQ's and bitsandbytes' product, for weights of up to 8 bits with one scale and one zero a weight group.
 //   y[t,n] = sum over chunks c of f32(sum in c of (value[n,k] - zero[n,G]) * x8[t,k]) * (scale[n,G] * xScale[t,c]) + bias[n]
 //   q            [blocks, octets] of 8 places (input channels in order of their weight group) times 8 rows; bytes of one by format:
 //                4 bits, 32: [8 rows] u32, byte c holds place c in its low nibble and place c + 4 in its high one
@@ -13,6 +13,7 @@
 //   bias         [blocks * 8] f32
 //   groupOctets  [groups] i32
 //   x8, xScale, minusSum: quantize_rows, with the factor 2^64 (1 for a table); x8 wide where dot.ts says so, and for a table from 4 tokens on; from then on 4 together, see tile.ts
+//   format       2, 3, 4 or 8, the number of bits, or TABLE (chunk_format.ts)
 //   y            [tokens, rows] f32
 //   scratch      [parts, unpackedBytes of unpack_block.ts and 128 bytes], from 4 tokens on
 // blocks = ceil(rows / 8), octets and chunks are those of all groups; places beyond a group's channels meet an x8 of 0.
@@ -56,7 +57,7 @@ import { narrowTile, TILE_TOKENS, wideTile } from './tile';
 import { unpackBlock, unpackedBytes } from './unpack_block';
 
 /** One token times one block of 8 rows. */
-@inline function tile1(format: i32, q: usize, tables: usize, scale: usize, zero: usize, bias: usize, x: usize, xScale: usize, minusSum: usize, groupOctets: usize, y: usize, count: i32, groups: i32): void {
+@inline function tile1Of(format: i32, q: usize, tables: usize, scale: usize, zero: usize, bias: usize, x: usize, xScale: usize, minusSum: usize, groupOctets: usize, y: usize, count: i32, groups: i32): void {
   const mask = maskOf(format), half = i32x4.splat(halfMask), bytes = byteSplat(), lower = lowerLanesMask();
   const bit2 = i32x4.splat(bit2Mask), wide = isWide(format), asymmetric = zero != 0;
   let lowTable = bit2, highTable = bit2;
@@ -115,10 +116,25 @@ import { unpackBlock, unpackedBytes } from './unpack_block';
   storeLanes(y + 16, f32x4.add(f32x4.mul(f1, factor), v128.load(bias, 16)), count - 4);
 }
 
-/** `format` is TABLE or a number of bits. */
-@inline export function linearChunks(format: i32, task: usize, part: i32, parts: i32): void {
+function tile1(format: i32, q: usize, tables: usize, scale: usize, zero: usize, bias: usize, x: usize, xScale: usize, minusSum: usize, groupOctets: usize, y: usize, count: i32, groups: i32): void {
+  if (format == 4) tile1Of(4, q, tables, scale, zero, bias, x, xScale, minusSum, groupOctets, y, count, groups);
+  else if (format == 8) tile1Of(8, q, tables, scale, zero, bias, x, xScale, minusSum, groupOctets, y, count, groups);
+  else if (format == 3) tile1Of(3, q, tables, scale, zero, bias, x, xScale, minusSum, groupOctets, y, count, groups);
+  else if (format == 2) tile1Of(2, q, tables, scale, zero, bias, x, xScale, minusSum, groupOctets, y, count, groups);
+  else tile1Of(TABLE, q, tables, scale, zero, bias, x, xScale, minusSum, groupOctets, y, count, groups);
+}
+
+function unpack(format: i32, q: usize, tables: usize, scale: usize, zero: usize, groupOctets: usize, to: usize, groups: i32, octets: i32): void {
+  if (format == 4) unpackBlock(4, q, tables, scale, zero, groupOctets, to, groups, octets);
+  else if (format == 8) unpackBlock(8, q, tables, scale, zero, groupOctets, to, groups, octets);
+  else if (format == 3) unpackBlock(3, q, tables, scale, zero, groupOctets, to, groups, octets);
+  else if (format == 2) unpackBlock(2, q, tables, scale, zero, groupOctets, to, groups, octets);
+  else unpackBlock(TABLE, q, tables, scale, zero, groupOctets, to, groups, octets);
+}
+
+export function linear_chunks(task: usize, part: i32, parts: i32): void {
   const tables = load<usize>(task, 4), groupOctets = load<usize>(task, 20), x = load<usize>(task, 24), xScale = load<usize>(task, 28), minusSum = load<usize>(task, 32);
-  const tokens = load<i32>(task, 40), rows = load<i32>(task, 44), groups = load<i32>(task, 48), octets = load<i32>(task, 52), chunks = load<i32>(task, 56);
+  const tokens = load<i32>(task, 40), rows = load<i32>(task, 44), groups = load<i32>(task, 48), octets = load<i32>(task, 52), chunks = load<i32>(task, 56), format = load<i32>(task, 64);
   const wide = isWide(format) || inParts(format) && tokens >= TILE_TOKENS;
   const xStride = <usize>octets * octetBytes(wide), scaleStride = <usize>chunks << 2, yStride = <usize>rows << 2;
   const scratch = load<usize>(task, 60) + <usize>part * (unpackedBytes(groups, octets) + 128), sums = scratch + unpackedBytes(groups, octets);
@@ -131,7 +147,7 @@ import { unpackBlock, unpackedBytes } from './unpack_block';
   for (let row = first << 3; row < end; row += 8) {
     const count = rows - row;
     if (tokens >= TILE_TOKENS) {
-      unpackBlock(format, q, tables, scale, zero, groupOctets, scratch, groups, octets);
+      unpack(format, q, tables, scale, zero, groupOctets, scratch, groups, octets);
       for (let token: usize = 0; token < <usize>tokens; token += TILE_TOKENS) {
         const xt = x + token * xStride, xScaleT = xScale + token * scaleStride, yt = y + token * yStride, left = tokens - <i32>token;
         const present = min(left, TILE_TOKENS);

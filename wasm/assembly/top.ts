@@ -7,7 +7,7 @@
 // 1 <= count <= cols. exp in f32 (exp.ts); sums in f64: lane j of 4 adds logits j, j + 4, ..., (l0 + l1) + (l2 + l3), then the last cols mod 4
 // one by one. Split by rows. Reference: core/model/top-logits.ts.
 
-import { exp4 } from './exp';
+import { expCall4 } from './exp';
 import { maxLane } from './lanes';
 import { share } from './task';
 
@@ -16,12 +16,12 @@ function sumOfExp(x: usize, cols: i32, highest: f32, temperature: f32): f64 {
   const highest4 = f32x4.splat(highest), temperature4 = f32x4.splat(temperature), end = x + (<usize>cols << 2), whole = x + (<usize>(cols & ~3) << 2);
   let low = f64x2.splat(0), high = low;
   for (; x < whole; x += 16) {
-    const e = exp4(f32x4.div(f32x4.sub(v128.load(x), highest4), temperature4));
+    const e = expCall4(f32x4.div(f32x4.sub(v128.load(x), highest4), temperature4));
     low = f64x2.add(low, f64x2.promote_low_f32x4(e));
     high = f64x2.add(high, f64x2.promote_low_f32x4(v128.shuffle<i32>(e, e, 2, 3, 2, 3)));
   }
   let sum = (f64x2.extract_lane(low, 0) + f64x2.extract_lane(low, 1)) + (f64x2.extract_lane(high, 0) + f64x2.extract_lane(high, 1));
-  for (; x < end; x += 4) sum += <f64>f32x4.extract_lane(exp4(f32x4.div(f32x4.sub(v128.load32_splat(x), highest4), temperature4)), 0);
+  for (; x < end; x += 4) sum += <f64>f32x4.extract_lane(expCall4(f32x4.div(f32x4.sub(v128.load32_splat(x), highest4), temperature4)), 0);
   return sum;
 }
 

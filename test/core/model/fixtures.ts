@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import { makeBatch } from '../../../core/engine/batch.ts';
 import { type CheckpointFiles, openCheckpoint } from '../../../core/formats/checkpoint-index.ts';
 import type { Quantization } from '../../../core/formats/quantization.ts';
+import type { HeadBits } from '../../../core/formats/requantize.ts';
 import type { Backend } from '../../../core/model/backend.ts';
 import { loadModelWeights } from '../../../core/model/checkpoint.ts';
 import { type ModelConfig, parseModelConfig } from '../../../core/model/config.ts';
@@ -71,7 +72,11 @@ async function inMemory(path: string): Promise<CheckpointFiles> {
   const bytes = new Map<string, Uint8Array>();
   for (const name of checkpoint.tensors.keys()) bytes.set(name, await checkpoint.read(name));
   await files.close();
-  return { ...checkpoint, read: async (name) => bytes.get(name)!.slice() };
+  return {
+    ...checkpoint,
+    read: async (name) => bytes.get(name)!.slice(),
+    readRange: async (name, offset, length) => bytes.get(name)!.slice(offset, offset + length),
+  };
 }
 
 export type RunnableBackend = 'reference' | 'wasm';
@@ -82,15 +87,23 @@ async function openBackend(name: RunnableBackend): Promise<Backend> {
   return loadWasmBackend();
 }
 
-/** Logits [ids, vocab], the prompt computed in runs of `runTokens` (null: all at once), in pages that lie out of order. */
+/** The backend is closed afterwards. Logits [ids, vocab], the prompt computed in runs of `runTokens` (null: all at once), in pages that lie out of order. */
 export async function logitsOf(
   { config, checkpoint }: Pick<Fixture, 'config' | 'checkpoint'>,
   ids: readonly number[],
-  options: { backend?: RunnableBackend; quantization?: Quantization; runTokens?: number; plannedTokens?: number } = {},
+  options: {
+    backend?: RunnableBackend | Backend;
+    quantization?: Quantization;
+    headBits?: HeadBits;
+    runTokens?: number;
+    plannedTokens?: number;
+  } = {},
 ): Promise<Float32Array> {
-  const backend = await openBackend(options.backend ?? 'reference');
+  const { backend: chosen = 'reference' } = options;
+  const backend = typeof chosen === 'string' ? await openBackend(chosen) : chosen;
   const quantization = options.quantization ?? { kind: 'none' };
-  const weights = await loadModelWeights(checkpoint, { config, quantization, backend });
+  const { headBits = 16 } = options;
+  const weights = await loadModelWeights(checkpoint, { config, quantization, backend, headBits });
   const graph = new Graph(config, weights, backend);
   const pages = Math.ceil(ids.length / PAGE_TOKENS);
   const { layers, kvHeads, headDim } = config;

@@ -3,6 +3,7 @@ import type { CheckpointFiles } from '../../../core/formats/checkpoint-index.ts'
 import { type GptqConfig, packGptq } from '../../../core/formats/gptq.ts';
 import { f16ToF32, f32ToF16 } from '../../../core/formats/half.ts';
 import { readPlainWeight } from '../../../core/formats/plain.ts';
+import type { TableRows } from '../../../core/formats/requantize.ts';
 import type { Dtype } from '../../../core/formats/safetensors-header.ts';
 import type { GptqWeight, LinearWeight } from '../../../core/model/backend.ts';
 import { dequantize } from '../../../core/model/reference-weights.ts';
@@ -103,6 +104,34 @@ export function roundToNearest(values: Float32Array, outFeatures: number, inFeat
   return packGptq({ quantized, zeros }, { ...rest, gIdx: null, bias: null });
 }
 
+/** The same model with embedding and head as `quantize` makes them, plain again. */
+export async function checkpointWithTables(
+  { config, checkpoint }: Fixture,
+  quantize: (table: TableRows) => Promise<GptqWeight>,
+): Promise<CheckpointFiles> {
+  const tensors: Tensors = new Map();
+  for (const [name, { dtype, shape }] of checkpoint.tensors) {
+    const bytes = await checkpoint.read(name);
+    const isTable = [config.tensors.embedding, config.tensors.head].some((table) => name === `${table}.weight`);
+    if (!isTable) {
+      tensors.set(name, { dtype, shape, bytes });
+      continue;
+    }
+    const [outFeatures, inFeatures] = shape as [number, number];
+    const rowBytes = bytes.length / outFeatures;
+    const weight = await quantize({
+      name,
+      file: 'in memory',
+      outFeatures,
+      inFeatures,
+      dtype: dtype.toLowerCase() as TableRows['dtype'],
+      read: async (first, count) => bytes.slice(first * rowBytes, (first + count) * rowBytes),
+    });
+    tensors.set(name, { dtype: 'F32', shape, bytes: new Uint8Array(dequantize(weight).buffer as ArrayBuffer) });
+  }
+  return checkpointOf(tensors);
+}
+
 function checkpointOf(tensors: Tensors): CheckpointFiles {
   const entries = [...tensors].map(([name, { dtype, shape, bytes }]) => {
     return [name, { name, dtype, shape, begin: 0, end: bytes.length }] as const;
@@ -113,5 +142,6 @@ function checkpointOf(tensors: Tensors): CheckpointFiles {
     metadata: {},
     has: (name) => tensors.has(name),
     read: async (name) => tensors.get(name)!.bytes.slice(),
+    readRange: async (name, offset, length) => tensors.get(name)!.bytes.slice(offset, offset + length),
   };
 }

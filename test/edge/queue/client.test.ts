@@ -9,7 +9,8 @@ test('events of a lost queue break off without a usage, since only the ledger kn
   const answers = [new Response(`${JSON.stringify(event)}\n`), new Response(null, { status: 404 })];
   const queue = () => ({ fetch: () => Promise.resolve(answers.shift()!) }) as unknown as Queue;
   const grant = { jobId: 'job' } as Parameters<typeof submit>[1];
-  const submitted = await submit(queue, grant, {} as Parameters<typeof submit>[2], new AbortController().signal);
+  const job = {} as Parameters<typeof submit>[2];
+  const submitted = await submit(queue, grant, job, 'never', new AbortController().signal);
   if (!submitted.ok) throw new Error('refused');
   const reader = submitted.value.getReader();
   expect((await reader.read()).value).toEqual(event);

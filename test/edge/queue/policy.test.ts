@@ -1,21 +1,33 @@
 /** Policy: who gets which job, what a death means, what an end costs. */
 import { expect, test } from 'vitest';
-import { afterDeath, assign, bill, nextWakeMs, overdue, refusalOf, retryDelayMs } from '../../../edge/queue/policy.ts';
+import {
+  afterDeath,
+  assign,
+  bill,
+  deathsAfter,
+  eligible,
+  lacksFallback,
+  nextWakeMs,
+  overdue,
+  refusalOf,
+  retryDelayMs,
+  type Seat,
+} from '../../../edge/queue/policy.ts';
 
 const waiting = ['a', 'b', 'c'].map((id, at) => ({ id, enqueuedMs: at * 10 }));
 
 test('jobs go in order to the socket with the most room, and no further than room goes', () => {
-  const seats = [
-    { socketId: 'x', free: 1 },
-    { socketId: 'y', free: 2 },
+  const seats: Seat[] = [
+    { socketId: 'x', kind: 'worker', free: 1 },
+    { socketId: 'y', kind: 'worker', free: 2 },
   ];
   expect(assign(waiting, seats)).toEqual([
     { jobId: 'a', socketId: 'y' },
     { jobId: 'b', socketId: 'x' },
     { jobId: 'c', socketId: 'y' },
   ]);
-  expect(assign(waiting, [{ socketId: 'x', free: 1 }])).toEqual([{ jobId: 'a', socketId: 'x' }]);
-  expect(assign(waiting, [{ socketId: 'x', free: -1 }])).toEqual([]);
+  expect(assign(waiting, [{ socketId: 'x', kind: 'worker', free: 1 }])).toEqual([{ jobId: 'a', socketId: 'x' }]);
+  expect(assign(waiting, [{ socketId: 'x', kind: 'worker', free: -1 }])).toEqual([]);
   expect(assign(waiting, [])).toEqual([]);
 });
 
@@ -29,10 +41,35 @@ test('waiting ends after the timeout', () => {
   expect(overdue(waiting, 100, 110).map(({ id }) => id)).toEqual(['a', 'b']);
 });
 
-test('a job goes back to the queue once, and never after its first token', () => {
-  expect(afterDeath({ accepted: 0, deaths: 1 })).toEqual({ kind: 'requeue' });
-  expect(afterDeath({ accepted: 0, deaths: 2 })).toMatchObject({ kind: 'fail', failure: { code: 'worker_lost' } });
-  expect(afterDeath({ accepted: 5, deaths: 1 })).toMatchObject({ kind: 'fail', failure: { tokens: 5 } });
+test('a job goes back to the queue once, and never after its first token from a worker', () => {
+  const lostBy = 'worker';
+  expect(afterDeath({ accepted: 0, deaths: 1, lostBy })).toEqual({ kind: 'requeue' });
+  expect(afterDeath({ accepted: 0, deaths: 2, lostBy })).toMatchObject({
+    kind: 'fail',
+    failure: { code: 'worker_lost' },
+  });
+  expect(afterDeath({ accepted: 5, deaths: 1, lostBy })).toMatchObject({ kind: 'fail', failure: { tokens: 5 } });
+});
+
+test('what the fallback began goes on, as long as it gets further between its ends', () => {
+  const lostBy = 'fallback';
+  expect(deathsAfter({ deaths: 1, lostBy, progressed: true })).toBe(0);
+  expect(deathsAfter({ deaths: 1, lostBy, progressed: false })).toBe(2);
+  expect(deathsAfter({ deaths: 1, lostBy: 'worker', progressed: true })).toBe(2);
+  expect(afterDeath({ accepted: 5, deaths: 0, lostBy })).toEqual({ kind: 'requeue' });
+  expect(afterDeath({ accepted: 5, deaths: 2, lostBy })).toMatchObject({ kind: 'fail', failure: { tokens: 5 } });
+});
+
+test('the policy says whose seats take leases, and when the fallback is missing', () => {
+  const busy: Seat = { socketId: 'x', kind: 'worker', free: 0 };
+  const fallback: Seat = { socketId: 'fallback:y', kind: 'fallback', free: 4 };
+  expect(eligible([busy, fallback], 'never')).toEqual([busy]);
+  expect(eligible([busy, fallback], 'when-no-worker')).toEqual([busy]);
+  expect(eligible([fallback], 'when-no-worker')).toEqual([fallback]);
+  expect(eligible([busy, fallback], 'always')).toEqual([fallback]);
+  expect([[], [busy], [fallback]].map((seats) => lacksFallback(seats, 'never'))).toEqual([false, false, false]);
+  expect([[], [busy], [fallback]].map((seats) => lacksFallback(seats, 'when-no-worker'))).toEqual([true, false, false]);
+  expect([[], [busy], [fallback]].map((seats) => lacksFallback(seats, 'always'))).toEqual([true, true, false]);
 });
 
 test('accepted tokens are billed however the job ended; nothing is before the first, or when it is free', () => {

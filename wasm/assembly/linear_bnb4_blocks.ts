@@ -1,24 +1,17 @@
-// linear_bnb4: y[t,n] = sum over k of table[code[n,k]] * absmax[block of n * in + k] * x[t,k] + bias[n], blocks over the flattened matrix.
-// linear_bnb4_chunks: 32 divides `in` and the block size, so that no block ends inside a chunk. Buffers: linear_chunks.ts (zero: 0), where
+// linear_bnb4_blocks: y[t,n] = sum over k of table[code[n,k]] * absmax[block of n * in + k] * x[t,k] + bias[n], blocks over the flattened matrix;
+// any shape and block size, in f32 and as the checkpoint has it. Where no block ends inside a chunk, linear_chunks.ts does it, with
 //   tables  the parts of table[c] / max|table| * 8191 + 2^13, rounded: 14 bits, for 8 would add 0.6% to NF4's error
 //   scale   absmax * max|table| / 8191
-// linear_bnb4_blocks: any shape and block size, in f32 and as the checkpoint has it.
+// Here:
 //   codes   [ceil(rows * cols / 2)] u8, the first of two in the high half
 //   table   [16] f32
 //   absmax  [blocks] f32
 //   x       [tokens, cols] f32
 //   y       [tokens, rows] f32
-// Split by rows.
 // Accumulation: table * x in f32 in order of channels inside a block, then times absmax and added, blocks in order, then the bias.
-// Reference: test/wasm/oracle.ts, and core/formats for the dequantised weights.
+// Split by rows. Reference: test/wasm/oracle.ts, and core/formats for the dequantised weights.
 
-import { TABLE } from './chunk_format';
-import { linearChunks } from './linear_chunks';
 import { share } from './task';
-
-export function linear_bnb4_chunks(task: usize, part: i32, parts: i32): void {
-  linearChunks(TABLE, task, part, parts);
-}
 
 export function linear_bnb4_blocks(task: usize, part: i32, parts: i32): void {
   const codes = load<usize>(task), table = load<usize>(task, 4), absmax = load<usize>(task, 8), bias = load<usize>(task, 12), x = load<usize>(task, 16), y = load<usize>(task, 20);

@@ -1,0 +1,33 @@
+/** Device: which machine and which commit a number belongs to. */
+import { execFileSync } from 'node:child_process';
+import { cpus, totalmem } from 'node:os';
+import { join } from 'node:path';
+import process from 'node:process';
+import type { Backend, Measurable } from '../../core/model/backend.ts';
+
+const ROOT = join(import.meta.dirname, '..', '..');
+
+export function measurableOf(backend: Backend): (Backend & Measurable) | null {
+  return 'measureBandwidth' in backend ? (backend as Backend & Measurable) : null;
+}
+
+/** "AMD EPYC (2 cores, 24 GB), Node 24.21.0; WebAssembly, relaxed SIMD, 1 thread" */
+export function deviceOf(backend: Backend): string {
+  const [cpu] = cpus();
+  const host = `${cpu?.model ?? process.arch} (${cpus().length} cores, ${Math.round(totalmem() / 1e9)} GB), Node ${process.versions.node}`;
+  const own = measurableOf(backend)?.device;
+  return own === undefined ? host : `${host}; ${own}`;
+}
+
+/** The commit, "-dirty" when tracked files differ from it; NIBBLE_COMMIT where there is no repository, as in a bundle; else "unknown". */
+export function commitOf(): string {
+  const git = (...args: string[]) =>
+    execFileSync('git', args, { cwd: ROOT, encoding: 'utf8', stdio: ['ignore', 'pipe', 'ignore'] }).trim();
+  if (process.env.NIBBLE_COMMIT) return process.env.NIBBLE_COMMIT;
+  try {
+    const isDirty = git('status', '--porcelain', '--untracked-files=no') !== '';
+    return git('rev-parse', '--short=12', 'HEAD') + (isDirty ? '-dirty' : '');
+  } catch {
+    return 'unknown';
+  }
+}

@@ -1,0 +1,219 @@
+/** WebGpuBackend: the Backend on Dawn. Ops add dispatches to the step's command buffer; `read` and `top` submit it and wait. */
+import type {
+  Activation,
+  ActivationFunction,
+  AttentionOptions,
+  Backend,
+  Batch,
+  KernelTime,
+  KvDtype,
+  KvShape,
+  Linear,
+  LinearWeight,
+  Measurable,
+  MeasuredRate,
+  Rope,
+  TopLogits,
+  Vector,
+} from '../../core/model/backend.ts';
+import { Activations, type GpuActivation, type GpuVector, impossible } from './activations.ts';
+import { type DeviceOptions, openDevice } from './device.ts';
+import { Gpu } from './gpu.ts';
+import { type GpuRope, KeyValues } from './key-values.ts';
+import { copyLimit, multiplyLimit } from './limits.ts';
+import { Linears } from './linears.ts';
+import * as rowOps from './row-ops.ts';
+import { StepInputs } from './step-inputs.ts';
+import { top } from './top.ts';
+
+export interface WebGpuOptions extends DeviceOptions {
+  /** One order of summation per op, so that a token's output does not depend on its batch; slower. */
+  deterministic: boolean;
+}
+
+export async function openWebGpuBackend(options: WebGpuOptions): Promise<WebGpuBackend> {
+  const opened = await openDevice(options);
+  return new WebGpuBackend(new Gpu(opened), options);
+}
+
+export class WebGpuBackend implements Backend, Measurable {
+  readonly name = 'webgpu';
+  readonly defaultKvDtype: KvDtype;
+  readonly batchInvariant: boolean;
+  readonly gpu: Gpu;
+  readonly #space: rowOps.Space;
+  readonly #linears: Linears;
+  #kv: KeyValues | null = null;
+  #inputs: StepInputs | null = null;
+
+  constructor(gpu: Gpu, options: WebGpuOptions) {
+    this.gpu = gpu;
+    this.batchInvariant = options.deterministic;
+    this.defaultKvDtype = gpu.features.f16 ? 'f16' : 'f32';
+    this.#space = { gpu, activations: new Activations(gpu) };
+    this.#linears = new Linears(this.#space, options);
+  }
+
+  get device(): string {
+    const { f16, subgroups, subgroupMatrix } = this.gpu.features;
+    const parts = [
+      f16 ? 'f16' : 'f32',
+      subgroups === null ? 'no subgroups' : `subgroups of ${subgroups.minSize} to ${subgroups.maxSize}`,
+      ...(subgroupMatrix ? ['subgroup matrices'] : []),
+    ];
+    return `${this.gpu.opened.description} (WebGPU), ${parts.join(', ')}`;
+  }
+
+  measureBandwidth(): Promise<MeasuredRate> {
+    return copyLimit(this.gpu);
+  }
+
+  measureMatmul(): Promise<MeasuredRate> {
+    return multiplyLimit(this.gpu);
+  }
+
+  async profile(run: () => Promise<void>): Promise<KernelTime[]> {
+    if (!this.gpu.startProfile()) throw impossible('this adapter has no timestamps');
+    try {
+      await run();
+    } catch (error) {
+      await this.gpu.stopProfile().catch(() => []);
+      throw error;
+    }
+    return this.gpu.stopProfile();
+  }
+
+  loadLinear(weight: LinearWeight, label: string): Promise<Linear> {
+    return this.#linears.load(weight, label);
+  }
+
+  loadVector(values: Float32Array): Vector {
+    const buffer = this.gpu.pool.take(values.byteLength);
+    this.gpu.write(buffer, 0, values.slice());
+    const vector: GpuVector = { length: values.length, buffer };
+    return vector;
+  }
+
+  kvBudgetBytes(): Promise<number> {
+    return KeyValues.budgetBytes(this.gpu);
+  }
+
+  allocateKv(shape: KvShape): void {
+    if (this.#kv !== null) throw impossible('allocateKv: called twice');
+    this.#kv = new KeyValues(this.#space, shape, { deterministic: this.batchInvariant });
+  }
+
+  begin(batch: Batch): void {
+    this.#space.activations.begin();
+    this.#inputs = new StepInputs(this.#space, batch);
+  }
+
+  free(x: Activation): void {
+    this.#space.activations.release(this.#space.activations.bufferOf(x));
+  }
+
+  rope(cos: Float32Array, sin: Float32Array, rotaryDim: number): Rope {
+    const { activations } = this.#space;
+    const { tokens } = this.#step();
+    if (rotaryDim % 2 !== 0 || cos.length !== (tokens * rotaryDim) / 2 || sin.length !== cos.length)
+      throw impossible(`rope: ${cos.length} cos and ${sin.length} sin for ${tokens} tokens and rotaryDim ${rotaryDim}`);
+    const rope: GpuRope = {
+      rotaryDim,
+      cos: activations.upload(cos),
+      sin: activations.upload(sin),
+      step: activations.step,
+    };
+    return rope;
+  }
+
+  embed(table: Linear, ids: Int32Array, scale: number): Activation {
+    this.#step();
+    return this.#linears.embed(table, ids, scale);
+  }
+
+  rmsNorm(x: Activation, weight: Vector, eps: number): Activation {
+    return rowOps.rmsNorm(this.#space, x, weight, eps);
+  }
+
+  addRmsNorm(residual: Activation, x: Activation, weight: Vector, eps: number): Activation {
+    return rowOps.addRmsNorm(this.#space, residual, x, weight, eps);
+  }
+
+  layerNorm(x: Activation, weight: Vector, bias: Vector | null, eps: number): Activation {
+    return rowOps.layerNorm(this.#space, x, weight, bias, eps);
+  }
+
+  add(residual: Activation, x: Activation): void {
+    rowOps.add(this.#space, residual, x);
+  }
+
+  linear(x: Activation, weight: Linear): Activation {
+    return this.#linears.run(x, [weight])[0]!;
+  }
+
+  linears(x: Activation, weights: readonly Linear[]): Activation[] {
+    return this.#linears.run(x, weights);
+  }
+
+  gatedLinear(f: ActivationFunction, x: Activation, gate: Linear, up: Linear): Activation {
+    return this.#linears.gated(f, x, gate, up);
+  }
+
+  ropeKv(layer: number, q: Activation, k: Activation, v: Activation, rope: Rope | null): void {
+    this.#keyValues(layer).ropeKv(this.#step(), layer, q, k, v, rope as GpuRope | null);
+  }
+
+  attention(layer: number, q: Activation, options: AttentionOptions): Activation {
+    return this.#keyValues(layer).attention(this.#step(), layer, q, options);
+  }
+
+  gated(f: ActivationFunction, gate: Activation, up: Activation): Activation {
+    return rowOps.gated(this.#space, f, gate, up);
+  }
+
+  activate(f: ActivationFunction, x: Activation): Activation {
+    return rowOps.activate(this.#space, f, x);
+  }
+
+  columns(x: Activation, ranges: readonly { begin: number; count: number }[]): Activation {
+    return rowOps.columns(this.#space, x, ranges);
+  }
+
+  reshape(x: Activation, rows: number, cols: number): Activation {
+    if (x.rows * x.cols !== rows * cols) throw impossible(`reshape: [${x.rows}, ${x.cols}] to [${rows}, ${cols}]`);
+    const { activations } = this.#space;
+    const y: GpuActivation = { rows, cols, buffer: activations.bufferOf(x), step: activations.step };
+    return y;
+  }
+
+  gatherRows(x: Activation, rows: Int32Array): Activation {
+    return rowOps.gatherRows(this.#space, x, rows);
+  }
+
+  softcap(x: Activation, softcap: number): void {
+    rowOps.softcap(this.#space, x, softcap);
+  }
+
+  async read(x: Activation): Promise<Float32Array> {
+    const { activations } = this.#space;
+    return new Float32Array(await this.gpu.read(activations.bufferOf(x), 4 * x.rows * x.cols));
+  }
+
+  top(logits: Activation, count: number, temperatures: Float32Array): Promise<TopLogits> {
+    return top(this.#space, logits, count, temperatures);
+  }
+
+  dispose(): Promise<void> {
+    return this.gpu.destroy();
+  }
+
+  #step(): StepInputs {
+    if (this.#inputs === null) throw impossible('an op was called before begin');
+    return this.#inputs;
+  }
+
+  #keyValues(layer: number): KeyValues {
+    if (this.#kv === null) throw impossible(`no key/value pages for layer ${layer}`);
+    return this.#kv;
+  }
+}

@@ -1,0 +1,36 @@
+// y = (x − mean) / √(variance + eps) · weight + bias, per row; the variance is over cols, from the centred values (two passes).
+// x, y [rows, cols] f32; weight, bias [cols] f32. One workgroup a row.
+// Reference: layerNormRows in core/model/reference-rows.ts.
+struct Params { rows: u32, cols: u32, eps: f32 }
+@group(0) @binding(0) var<uniform> params: Params;
+@group(0) @binding(1) var<storage, read> x: array<f32>;
+@group(0) @binding(2) var<storage, read> weight: array<f32>;
+@group(0) @binding(3) var<storage, read_write> y: array<f32>;
+#if BIAS
+@group(0) @binding(4) var<storage, read> bias: array<f32>;
+#endif
+#include "place.wgsl"
+#include "reduce_sum.wgsl"
+
+@compute @workgroup_size(THREADS)
+fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>, @builtin(local_invocation_index) thread: u32) {
+  let row = groupIndex(group, groups);
+  if (row >= params.rows) { return; }
+  let start = row * params.cols;
+  var sum = 0.0;
+  for (var i = thread; i < params.cols; i += u32(THREADS)) { sum += x[start + i]; }
+  let mean = workgroupSum(thread, sum) / f32(params.cols);
+  var squares = 0.0;
+  for (var i = thread; i < params.cols; i += u32(THREADS)) {
+    let centred = x[start + i] - mean;
+    squares += centred * centred;
+  }
+  let inverse = 1.0 / sqrt(workgroupSum(thread, squares) / f32(params.cols) + params.eps);
+  for (var i = thread; i < params.cols; i += u32(THREADS)) {
+    var value = (x[start + i] - mean) * inverse * weight[i];
+#if BIAS
+    value += bias[i];
+#endif
+    y[start + i] = value;
+  }
+}

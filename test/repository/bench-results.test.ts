@@ -1,0 +1,40 @@
+import { readdir, readFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { describe, expect, test } from 'vitest';
+import { drawPlot, PLOT_FILE } from '../../bench/plot.ts';
+import type { Recorded } from '../../bench/recorded.ts';
+
+const ROOT = join(import.meta.dirname, '..', '..');
+const RESULTS = join(ROOT, 'bench', 'results');
+const files = await readdir(RESULTS);
+
+async function recordedIn(file: string): Promise<Recorded> {
+  return JSON.parse(await readFile(join(RESULTS, file), 'utf8')) as Recorded;
+}
+
+describe.each(files)('bench/results/%s', (file) => {
+  test('names machine, day, device and commit, and every run the command that repeats it', async () => {
+    const { machine, measured, runs } = await recordedIn(file);
+    expect(`${machine}.json`).toBe(file);
+    expect(measured).toMatch(/^\d{4}-\d\d-\d\d$/);
+    expect(runs.length).toBeGreaterThan(0);
+    for (const { command, report } of runs) {
+      expect(command.startsWith(`${report.task} `)).toBe(true);
+      expect(report.device).not.toBe('');
+      expect(report.commit).toMatch(/^[0-9a-f]{12}/);
+      for (const { name, value, unit } of report.results) {
+        expect(Number.isFinite(value), name).toBe(true);
+        expect(unit, name).not.toBe('');
+      }
+      const asked = command.includes('--peers');
+      expect(report.peers.length > 0, command).toBe(asked);
+      for (const peer of report.peers) expect(peer.name in report.ratios).toBe(peer.outcome === 'measured');
+    }
+  });
+});
+
+test('the plot in docs is what one of the recorded results gives', async () => {
+  const plot = await readFile(join(ROOT, PLOT_FILE), 'utf8');
+  const plots = await Promise.all(files.map(async (file) => drawPlot(await recordedIn(file))));
+  expect(plots).toContain(plot);
+});
