@@ -13,6 +13,8 @@ export interface BackendChoice {
   /** Of a GPU's products; null: float16 where the GPU has it. */
   dtype: 'float16' | 'float32' | null;
   deterministic: boolean;
+  /** Of the CPU's kernels. */
+  threads: number;
 }
 
 /** --backend, --dtype and --deterministic. */
@@ -21,6 +23,7 @@ export function backendChoice(options: Options): BackendChoice {
     name: (options.text('backend') ?? 'auto') as BackendChoice['name'],
     dtype: options.text('dtype') as BackendChoice['dtype'],
     deterministic: options.on('deterministic'),
+    threads: options.number('threads') ?? 1,
   };
 }
 
@@ -47,7 +50,7 @@ export async function openBackend(choice: BackendChoice): Promise<Backend> {
 async function openCpu(choice: BackendChoice): Promise<Backend> {
   refuseGpuOptions(choice, 'wasm');
   ensureWasmBuilt();
-  return loadWasmBackend({ variant: 'auto' });
+  return loadWasmBackend({ variant: 'auto', threads: choice.threads });
 }
 
 /** null when there is no real GPU: a software one is slower than the CPU's own kernels. */

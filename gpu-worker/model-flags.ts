@@ -49,6 +49,12 @@ export const MODEL_FLAGS = {
     help: 'one order of summation: a text does not depend on what else runs (always so on wasm)',
     env: 'DETERMINISTIC',
   },
+  threads: {
+    kind: 'integer',
+    minimum: 1,
+    help: 'threads of the wasm backend (1); more than one are given up where they do not pay',
+    env: 'THREADS',
+  },
   'head-bits': {
     kind: 'integer',
     choices: ['16', '8', '4'],
@@ -59,7 +65,7 @@ export const MODEL_FLAGS = {
 } as const satisfies Record<string, Flag>;
 
 /** TGI's and our own model options that later work builds. */
-export const PENDING_MODEL_FLAGS = ['threads', 'sharded', 'num-shard', 'speculate', 'weights-cache'];
+export const PENDING_MODEL_FLAGS = ['sharded', 'num-shard', 'speculate', 'weights-cache'];
 
 export const JSON_FLAG = { kind: 'switch', help: 'one JSON document on stdout, nothing else' } as const satisfies Flag;
 

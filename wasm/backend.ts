@@ -1,28 +1,28 @@
-/** WasmBackend: the Backend over the kernel set, in one linear memory, on one thread. No Node, no Workers. */
-import {
-  type Activation,
-  type ActivationFunction,
-  type AttentionOptions,
-  type Backend,
-  type Batch,
-  type KvShape,
-  kvUnsupported,
-  type Linear,
-  type LinearWeight,
-  type Measurable,
-  type MeasuredRate,
-  type Rope,
-  type TopLogits,
-  type Vector,
+/** WasmBackend: the Backend over the kernel set, in one linear memory. No Node, no Workers. */
+import type {
+  Activation,
+  ActivationFunction,
+  AttentionOptions,
+  Backend,
+  Batch,
+  KvShape,
+  Linear,
+  LinearWeight,
+  Measurable,
+  MeasuredRate,
+  Rope,
+  TopLogits,
+  Vector,
 } from '../core/model/backend.ts';
-import { topLogits } from '../core/model/top-logits.ts';
 import { instantiateKernels, type Kernels, type KernelVariant } from './kernels.ts';
 import { KeyValues } from './key-values.ts';
 import { dotLimit, readLimit } from './limits.ts';
-import { runLinear } from './linear.ts';
+import { runLinears } from './linear.ts';
 import { KernelMemory } from './memory.ts';
 import * as rowOps from './row-ops.ts';
+import { SingleThread, type Team } from './team.ts';
 import { expectLength, impossible, type WasmRope, type WasmVector } from './tensors.ts';
+import { top } from './top.ts';
 import { loadWeight } from './weights.ts';
 import { Workspace } from './workspace.ts';
 
@@ -39,20 +39,27 @@ export function createWasmBackend(
   options: { maxBytes?: number } = {},
 ): WasmBackend {
   const memory = new KernelMemory(options.maxBytes);
-  return new WasmBackend(instantiateKernels(module, memory.memory), memory, variant);
+  const kernels = instantiateKernels(module, memory.memory);
+  return new WasmBackend(kernels, new SingleThread(kernels, memory.memory), memory, variant);
 }
 
 export class WasmBackend implements Backend, Measurable {
   readonly name = 'wasm';
-  readonly defaultKvDtype = 'f32';
+  readonly defaultKvDtype = 'f16';
   readonly batchInvariant = true;
   readonly variant: KernelVariant;
+  readonly #kernels: Kernels;
   readonly #space: Workspace;
   #kv: KeyValues | null = null;
 
-  constructor(kernels: Kernels, memory: KernelMemory, variant: KernelVariant) {
-    this.#space = new Workspace(kernels, memory, variant);
+  constructor(kernels: Kernels, team: Team, memory: KernelMemory, variant: KernelVariant) {
+    this.#kernels = kernels;
+    this.#space = new Workspace(team, memory, variant);
     this.variant = variant;
+  }
+
+  get threads(): number {
+    return this.#space.team.threads;
   }
 
   /** Bytes of linear memory in use: weights, pages and the current step. */
@@ -66,11 +73,14 @@ export class WasmBackend implements Backend, Measurable {
   }
 
   async loadLinear(weight: LinearWeight, label: string): Promise<Linear> {
+    // A kernel may still be at work in what lies free above the step.
+    this.#space.team.settle();
     return loadWeight(this.#space.memory, weight, label);
   }
 
   loadVector(values: Float32Array, label: string): Vector {
-    const { memory } = this.#space;
+    const { memory, team } = this.#space;
+    team.settle();
     const address = memory.permanent(values.byteLength, label);
     memory.f32(address, values.length).set(values);
     const vector: WasmVector = { memory, length: values.length, address };
@@ -82,7 +92,6 @@ export class WasmBackend implements Backend, Measurable {
   }
 
   allocateKv(shape: KvShape): void {
-    if (shape.dtype !== 'f32') throw kvUnsupported(this.name, shape.dtype);
     if (this.#kv !== null) throw impossible('allocateKv: called twice');
     // A batch is checked against the pages when it begins.
     if (this.#space.step > 0) throw impossible('allocateKv: called after begin');
@@ -92,9 +101,6 @@ export class WasmBackend implements Backend, Measurable {
   begin(batch: Batch): void {
     this.#space.begin(batch, this.#kv?.shape ?? null);
   }
-
-  /** Memory comes back at the next `begin`. */
-  free(_x: Activation): void {}
 
   rope(cos: Float32Array, sin: Float32Array, rotaryDim: number): Rope {
     const { tokens } = this.#space.batch();
@@ -113,7 +119,9 @@ export class WasmBackend implements Backend, Measurable {
   write(values: Float32Array, rows: number, cols: number): Activation {
     expectLength('write', 'values', values.length, rows * cols);
     const x = this.#space.activation(rows, cols);
-    this.#values(x).set(values);
+    // The threads may still work on what lay there.
+    this.#space.team.settle();
+    this.#space.memory.f32(this.#space.addressOf(x), rows * cols).set(values);
     return x;
   }
 
@@ -138,20 +146,20 @@ export class WasmBackend implements Backend, Measurable {
   }
 
   linear(x: Activation, weight: Linear): Activation {
-    const own = this.#space.weight(weight);
-    if (x.cols !== own.inFeatures) throw impossible(`linear: x has ${x.cols} columns, the weight ${own.inFeatures}`);
-    const from = this.#space.addressOf(x);
-    const y = this.#space.activation(x.rows, own.outFeatures);
-    runLinear(this.#space, own, from, y.address, x.rows);
-    return y;
+    return this.linears(x, [weight])[0]!;
   }
 
   linears(x: Activation, weights: readonly Linear[]): Activation[] {
-    return weights.map((weight) => this.linear(x, weight));
+    const own = weights.map((weight) => this.#space.weight(weight));
+    for (const { inFeatures } of own)
+      if (x.cols !== inFeatures) throw impossible(`linear: x has ${x.cols} columns, the weight ${inFeatures}`);
+    return runLinears(this.#space, x, own);
   }
 
   gatedLinear(f: ActivationFunction, x: Activation, gate: Linear, up: Linear): Activation {
-    return this.gated(f, this.linear(x, gate), this.linear(x, up));
+    const [onGate, onUp] = this.linears(x, [gate, up]);
+    rowOps.gatedInPlace(this.#space, f, onGate!, onUp!);
+    return onGate!;
   }
 
   ropeKv(layer: number, q: Activation, k: Activation, v: Activation, rope: Rope | null): void {
@@ -183,40 +191,38 @@ export class WasmBackend implements Backend, Measurable {
   }
 
   softcap(x: Activation, softcap: number): void {
-    const values = this.#values(x);
-    values.forEach((value, i) => {
-      values[i] = softcap * Math.tanh(value / softcap);
-    });
+    rowOps.softcap(this.#space, x, softcap);
   }
 
   async read(x: Activation): Promise<Float32Array> {
-    return this.#values(x).slice();
+    this.#space.team.settle();
+    return this.#space.memory.f32(this.#space.addressOf(x), x.rows * x.cols).slice();
   }
 
   async top(logits: Activation, count: number, temperatures: Float32Array): Promise<TopLogits> {
-    return topLogits(this.#values(logits), logits.rows, logits.cols, count, temperatures);
+    return top(this.#space, logits, count, temperatures);
+  }
+
+  free(x: Activation): void {
+    this.#space.free(x);
   }
 
   get device(): string {
-    return `WebAssembly, ${this.variant} SIMD, 1 thread`;
+    return `WebAssembly, ${this.variant} SIMD, ${this.threads === 1 ? '1 thread' : `${this.threads} threads`}`;
   }
 
   async measureBandwidth(): Promise<MeasuredRate> {
-    return readLimit(this.#space.kernels, this.#space.memory);
+    this.#space.team.settle();
+    return readLimit(this.#kernels, this.#space.memory);
   }
 
   async measureMatmul(): Promise<MeasuredRate> {
-    return dotLimit(this.#space.kernels, this.variant);
+    return dotLimit(this.#kernels, this.variant);
   }
 
   async dispose(): Promise<void> {
-    this.#space.dispose();
+    await this.#space.dispose();
     this.#kv = null;
-  }
-
-  /** [rows, cols], seen in place until memory grows. */
-  #values(x: Activation): Float32Array {
-    return this.#space.memory.f32(this.#space.addressOf(x), x.rows * x.cols);
   }
 
   #keyValues(layer: number): KeyValues {

@@ -1,44 +1,44 @@
-/** Kernels: the exports of the compiled kernel set. Pointers are byte addresses in its memory; shapes are in assembly/*.ts. */
+/** Kernels: the exports of the compiled kernel set, and the arguments that each takes from its task, in order. Shapes are in assembly/*.ts. */
 import { NibbleError } from '../core/errors.ts';
-import type { ActivationFunction } from '../core/model/backend.ts';
 
 export type KernelVariant = 'relaxed' | 'plain';
 
-/** One export for each of [2, 3, 4, 8] bits. */
-type GptqKernels = Record<`linear_gptq${2 | 3 | 4 | 8}_sym`, SymmetricKernel> &
-  Record<`linear_gptq${2 | 3 | 4 | 8}_asym`, AsymmetricKernel>;
-
-type ActivationKernels = Record<`activate_${ActivationFunction}`, (x: number, y: number, count: number) => void> &
-  Record<`gated_${ActivationFunction}`, (gate: number, up: number, y: number, count: number) => void>;
-
-export interface Kernels extends GptqKernels, ActivationKernels {
-  embed_f16: EmbedKernel;
-  embed_f32: EmbedKernel;
-  rms_norm(x: number, weight: number, y: number, rows: number, cols: number, eps: number): void;
-  add_rms_norm(residual: number, x: number, weight: number, y: number, rows: number, cols: number, eps: number): void;
-  layer_norm(x: number, weight: number, y: number, rows: number, cols: number, eps: number): void;
-  layer_norm_bias(x: number, weight: number, bias: number, y: number, rows: number, cols: number, eps: number): void;
-  add(residual: number, x: number, count: number): void;
-  pad_rows(x: number, padded: number, tokens: number, cols: number, stride: number): void;
-  linear_dense_f16: DenseKernel;
-  linear_dense_f32: DenseKernel;
-  quantize_rows(
+/** Every argument is an i32: an address in the kernels' memory, a number, a truth value as 0 or 1, or an f32 through `floatBits`. */
+export interface KernelArguments {
+  add: [residual: number, x: number, count: number];
+  add_rms_norm: [residual: number, x: number, weight: number, y: number, rows: number, cols: number, epsBits: number];
+  attention: Attention;
+  copy_columns: [
     x: number,
-    channels: number,
-    groupOctets: number,
+    y: number,
+    rows: number,
+    xCols: number,
+    yCols: number,
+    from: number,
+    to: number,
+    count: number,
+  ];
+  embed_f16: Embed;
+  embed_f32: Embed;
+  embed_gptq: [
+    bits: number,
     q: number,
-    scale: number,
-    minusSum: number,
-    gathered: number,
-    tokens: number,
+    weightScale: number,
+    zero: number,
+    groupOctets: number,
+    channels: number,
+    ids: number,
+    y: number,
+    count: number,
     cols: number,
-    octets: number,
     groups: number,
-    levels: number,
-    wide: boolean,
-  ): void;
-  linear_bnb4_chunks(q: number, tables: number, scale: number, ...product: ChunkedProduct): void;
-  linear_bnb4_blocks(
+    octets: number,
+    scaleBits: number,
+  ];
+  gated: [f: number, gate: number, up: number, y: number, count: number];
+  gather_rows: [x: number, rows: number, y: number, count: number, cols: number];
+  layer_norm: [x: number, weight: number, bias: number, y: number, rows: number, cols: number, epsBits: number];
+  linear_bnb4_blocks: [
     codes: number,
     table: number,
     absmax: number,
@@ -49,21 +49,11 @@ export interface Kernels extends GptqKernels, ActivationKernels {
     rows: number,
     cols: number,
     blockSize: number,
-  ): void;
-  quantize_tokens(
-    x: number,
-    q: number,
-    scale: number,
-    minusSum: number,
-    outliers: number,
-    outlierCount: number,
-    kept: number,
-    tokens: number,
-    cols: number,
-    octets: number,
-    threshold: number,
-  ): void;
-  linear_int8(
+  ];
+  linear_chunks: Chunks;
+  linear_dense_f16: Dense;
+  linear_dense_f32: Dense;
+  linear_int8: [
     q: number,
     scale: number,
     bias: number,
@@ -78,8 +68,42 @@ export interface Kernels extends GptqKernels, ActivationKernels {
     rows: number,
     cols: number,
     octets: number,
-  ): void;
-  rope_kv(
+  ];
+  pad_rows: [x: number, padded: number, tokens: number, cols: number, stride: number];
+  quantize_rows: [
+    x: number,
+    channels: number,
+    groupOctets: number,
+    q: number,
+    scale: number,
+    minusSum: number,
+    gathered: number,
+    tokens: number,
+    cols: number,
+    octets: number,
+    groups: number,
+    chunks: number,
+    levelsBits: number,
+    wide: number,
+    factorBits: number,
+    together: number,
+  ];
+  quantize_tokens: [
+    x: number,
+    q: number,
+    scale: number,
+    minusSum: number,
+    outliers: number,
+    outlierCount: number,
+    kept: number,
+    tokens: number,
+    cols: number,
+    octets: number,
+    thresholdBits: number,
+  ];
+  read: [x: number, bytes: number, sums: number];
+  rms_norm: [x: number, weight: number, y: number, rows: number, cols: number, epsBits: number];
+  rope_kv: [
     q: number,
     k: number,
     v: number,
@@ -88,60 +112,56 @@ export interface Kernels extends GptqKernels, ActivationKernels {
     slots: number,
     keyPages: number,
     valuePages: number,
+    keyScales: number,
+    valueScales: number,
     tokens: number,
     heads: number,
     kvHeads: number,
     headDim: number,
     half: number,
     pageTokens: number,
-  ): void;
-  attention(
-    q: number,
-    keyPages: number,
-    valuePages: number,
-    positions: number,
-    sequenceOf: number,
-    pageTables: number,
-    slopes: number,
-    scores: number,
-    y: number,
-    tokens: number,
-    heads: number,
-    kvHeads: number,
-    headDim: number,
-    pageTokens: number,
-    maxPages: number,
-    scale: number,
-    window: number,
-    softcap: number,
-  ): void;
-  gather_rows(x: number, rows: number, y: number, count: number, cols: number): void;
-  copy_columns(
-    x: number,
-    y: number,
+    dtype: number,
+  ];
+  softcap: [x: number, count: number, capBits: number];
+  top: [
+    logits: number,
+    temperatures: number,
+    ids: number,
+    values: number,
+    totals: number,
     rows: number,
-    xCols: number,
-    yCols: number,
-    from: number,
-    to: number,
+    cols: number,
     count: number,
-  ): void;
-  exp_f32(x: number, y: number, count: number): void;
-  tanh_f32(x: number, y: number, count: number): void;
-  read_limit(x: number, bytes: number): number;
-  dot_limit(seed: number, rounds: number): number;
+  ];
 }
 
-type EmbedKernel = (
-  table: number,
-  ids: number,
+type Attention = [
+  q: number,
+  keyPages: number,
+  valuePages: number,
+  keyScales: number,
+  valueScales: number,
+  positions: number,
+  sequenceOf: number,
+  pageTables: number,
+  slopes: number,
+  scratch: number,
   y: number,
-  count: number,
-  cols: number,
-  stride: number,
-  scale: number,
-) => void;
-type DenseKernel = (
+  tokens: number,
+  heads: number,
+  kvHeads: number,
+  headDim: number,
+  pageTokens: number,
+  maxPages: number,
+  scaleBits: number,
+  window: number,
+  softcapBits: number,
+  scoreStride: number,
+  rowsOfScratch: number,
+  dtype: number,
+];
+type Embed = [table: number, ids: number, y: number, count: number, cols: number, stride: number, scaleBits: number];
+type Dense = [
   w: number,
   bias: number,
   x: number,
@@ -149,12 +169,16 @@ type DenseKernel = (
   tokens: number,
   rows: number,
   stride: number,
-) => void;
-/** What every kernel over chunks takes after its weights' own addresses. */
-export type ChunkedProduct = [
+  scratch: number,
+];
+type Chunks = [
+  q: number,
+  tables: number,
+  scale: number,
+  zero: number,
   bias: number,
   groupOctets: number,
-  x: number,
+  x8: number,
   xScale: number,
   minusSum: number,
   y: number,
@@ -163,14 +187,41 @@ export type ChunkedProduct = [
   groups: number,
   octets: number,
   chunks: number,
+  scratch: number,
+  format: number,
 ];
-type SymmetricKernel = (q: number, scale: number, ...product: ChunkedProduct) => void;
-type AsymmetricKernel = (q: number, zero: number, scale: number, ...product: ChunkedProduct) => void;
+
+export type KernelName = keyof KernelArguments;
+/** Does `part` of `parts` of what the task says. */
+type Kernel = (task: number, part: number, parts: number) => void;
+
+export interface Kernels extends Record<KernelName, Kernel> {
+  read_limit(x: number, bytes: number): number;
+  dot_limit(seed: number, rounds: number): number;
+  exp_f32(x: number, y: number, count: number): void;
+  tanh_f32(x: number, y: number, count: number): void;
+  publish(control: number, parts: number): number;
+  settle(control: number, parts: number): void;
+  await_task(control: number, part: number, seen: number, spins: number): number;
+}
+
+/** The export's place among its module's names: what one thread tells another. */
+export function kernelOrder(kernels: Kernels): KernelName[] {
+  return (Object.keys(kernels) as KernelName[]).sort();
+}
+
+const float = new Float32Array(1);
+const word = new Int32Array(float.buffer);
+
+export function floatBits(value: number): number {
+  float[0] = value;
+  return word[0]!;
+}
 
 /** Instantiates without compiling, as an edge isolate requires. Throws `internal` when the module is not a kernel set. */
 export function instantiateKernels(module: WebAssembly.Module, memory: WebAssembly.Memory): Kernels {
   const { exports } = new WebAssembly.Instance(module, { env: { memory } });
-  if (typeof exports.linear_gptq4_sym !== 'function')
+  if (typeof exports.linear_chunks !== 'function')
     throw new NibbleError({ code: 'internal', reason: 'the WebAssembly module is not a Nibble kernel set' });
   return exports as unknown as Kernels;
 }

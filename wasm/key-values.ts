@@ -1,13 +1,27 @@
 /** Key/values: the paged keys and values of every layer, and the two ops that write and read them. */
-import type { Activation, AttentionOptions, KvShape, Rope } from '../core/model/backend.ts';
+import type { Activation, AttentionOptions, KvDtype, KvShape, Rope } from '../core/model/backend.ts';
+import { floatBits } from './kernels.ts';
 import { expectLength, expectShape, impossible, type WasmRope } from './tensors.ts';
 import type { Workspace } from './workspace.ts';
 
-/** One layer's pages, each [pages, kvHeads, pageTokens, headDim] f32. */
+/** One layer's pages, each [pages, kvHeads, pageTokens, stride] of the dtype, and int8's scales [pages, kvHeads, pageTokens] f32. */
 interface LayerPages {
   keys: number;
   values: number;
+  keyScales: number;
+  valueScales: number;
 }
+
+/** assembly/key_value.ts's number, and bytes of a value. */
+const DTYPES: Record<KvDtype, { code: number; bytes: number }> = {
+  f32: { code: 0, bytes: 4 },
+  f16: { code: 1, bytes: 2 },
+  int8: { code: 2, bytes: 1 },
+};
+/** A kernel loads up to 32 channels at once, also where a head has fewer. */
+const READ_BEYOND_BYTES = 128;
+
+const roundUp = (count: number, step: number) => Math.ceil(count / step) * step;
 
 export class KeyValues {
   readonly shape: KvShape;
@@ -15,45 +29,40 @@ export class KeyValues {
   readonly #layers: LayerPages[];
 
   constructor(space: Workspace, shape: KvShape) {
-    const planeBytes = shape.pages * shape.pageTokens * shape.kvHeads * shape.headDim * 4;
+    const rows = shape.pages * shape.pageTokens * shape.kvHeads;
+    const planeBytes = rows * roundUp(shape.headDim, 4) * DTYPES[shape.dtype].bytes;
     this.#space = space;
     this.shape = shape;
+    const scales = (label: string) => (shape.dtype === 'int8' ? space.memory.permanent(rows * 4, label) : 0);
     this.#layers = Array.from({ length: shape.layers }, (_, layer) => ({
-      keys: space.memory.permanent(planeBytes, `key pages of layer ${layer}`),
-      values: space.memory.permanent(planeBytes, `value pages of layer ${layer}`),
+      keys: space.memory.permanent(planeBytes + READ_BEYOND_BYTES, `key pages of layer ${layer}`),
+      values: space.memory.permanent(planeBytes + READ_BEYOND_BYTES, `value pages of layer ${layer}`),
+      keyScales: scales(`key scales of layer ${layer}`),
+      valueScales: scales(`value scales of layer ${layer}`),
     }));
   }
 
   ropeKv(layer: number, q: Activation, k: Activation, v: Activation, rope: Rope | null): void {
-    const pages = this.#pages(layer);
+    const { keys, values, keyScales, valueScales } = this.#pages(layer);
     const { tokens, slots } = this.#space.batch();
-    const { kvHeads, headDim, pageTokens } = this.shape;
+    const { kvHeads, headDim, pageTokens, dtype } = this.shape;
     const { cos, sin, rotaryDim } = this.#rotary(rope);
     expectShape('ropeKv: q', q, tokens, headDim * Math.floor(q.cols / headDim));
     expectShape('ropeKv: k', k, tokens, kvHeads * headDim);
     expectShape('ropeKv: v', v, tokens, kvHeads * headDim);
-    this.#space.kernels.rope_kv(
-      this.#space.addressOf(q),
-      this.#space.addressOf(k),
-      this.#space.addressOf(v),
-      cos,
-      sin,
-      slots,
-      pages.keys,
-      pages.values,
-      tokens,
-      q.cols / headDim,
-      kvHeads,
-      headDim,
-      rotaryDim / 2,
-      pageTokens,
+    const space = this.#space;
+    space.team.run(
+      'rope_kv',
+      ...([space.addressOf(q), space.addressOf(k), space.addressOf(v), cos, sin, slots] as const),
+      ...([keys, values, keyScales, valueScales] as const),
+      ...([tokens, q.cols / headDim, kvHeads, headDim, rotaryDim / 2, pageTokens, DTYPES[dtype].code] as const),
     );
   }
 
   attention(layer: number, q: Activation, options: AttentionOptions): Activation {
     const { heads, scale, window, softcap, alibiSlopes } = options;
-    const pages = this.#pages(layer);
-    const { kvHeads, headDim, pageTokens } = this.shape;
+    const { keys, values, keyScales, valueScales } = this.#pages(layer);
+    const { kvHeads, headDim, pageTokens, dtype } = this.shape;
     const { tokens, positions, sequenceOf, pageTables, contextTokens, source } = this.#space.batch();
     if (heads % kvHeads !== 0) throw impossible(`attention: ${heads} heads over ${kvHeads} kv heads`);
     if (window !== null && !(window >= 1)) throw impossible(`attention: a window of ${window} positions`);
@@ -62,29 +71,25 @@ export class KeyValues {
     expectShape('attention: q', q, tokens, heads * headDim);
     const from = this.#space.addressOf(q);
     const y = this.#space.activation(tokens, q.cols);
-    const { memory } = this.#space;
+    const { memory, team } = this.#space;
     const mark = memory.mark;
     const seen = Math.min(contextTokens, window ?? contextTokens);
-    const scores = memory.step(Math.ceil(seen / 4) * 16);
-    this.#space.kernels.attention(
-      from,
-      pages.keys,
-      pages.values,
-      positions,
-      sequenceOf,
-      pageTables,
-      alibiSlopes === null ? 0 : this.#space.placeFloats(alibiSlopes),
-      scores,
-      y.address,
-      tokens,
-      heads,
-      kvHeads,
-      headDim,
-      pageTokens,
-      source.maxPages,
-      scale,
-      seen,
-      softcap ?? Number.POSITIVE_INFINITY,
+    const scoreStride = roundUp(seen + 3, 4) + 8;
+    const scratchRows = Math.max(4, Math.ceil(heads / team.threads));
+    const scratch = memory.scratch(team.threads * scratchRows * (roundUp(headDim, 32) + scoreStride) * 4);
+    const slopes = alibiSlopes === null ? 0 : this.#space.placeFloats(alibiSlopes);
+    team.run(
+      'attention',
+      ...([from, keys, values, keyScales, valueScales, positions, sequenceOf, pageTables] as const),
+      ...([slopes, scratch, y.address, tokens, heads, kvHeads, headDim, pageTokens, source.maxPages] as const),
+      ...([
+        floatBits(scale),
+        seen,
+        floatBits(softcap ?? Number.POSITIVE_INFINITY),
+        scoreStride,
+        scratchRows,
+        DTYPES[dtype].code,
+      ] as const),
     );
     memory.release(mark);
     return y;

@@ -15,7 +15,7 @@ const OPERATIONS_PER_ROUND = { relaxed: 12 * 16 * 2, plain: 8 * 8 * 2 };
 /** One thread's read bandwidth. Takes READ_BYTES of the step's memory and gives them back. */
 export function readLimit(kernels: Kernels, memory: KernelMemory): MeasuredRate {
   const mark = memory.mark;
-  const address = memory.step(READ_BYTES);
+  const address = memory.scratch(READ_BYTES);
   // Pages never written to are all the one page of zeros, which stays in the cache.
   memory.u32(address, READ_BYTES / 4).fill(0x5bd1e995);
   const seconds = bestOf(READ_PASSES, () => kernels.read_limit(address, READ_BYTES));

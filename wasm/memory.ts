@@ -1,4 +1,4 @@
-/** Memory: bump allocation in the kernels' linear memory. Permanent blocks at the bottom, one step's blocks above them. */
+/** Memory: the kernels' linear memory. Permanent blocks at the bottom, one step's blocks above them, freed ones taken again by size. */
 import { NibbleError } from '../core/errors.ts';
 
 const PAGE_BYTES = 65536;
@@ -15,13 +15,15 @@ export class KernelMemory {
   /** The first page belongs to the compiler. */
   #permanentEnd = PAGE_BYTES;
   #top = PAGE_BYTES;
+  /** Freed blocks of this step, by their size. */
+  readonly #free = new Map<number, number[]>();
   /** Highest address ever given out: what lies above is still zero. */
   #touched = PAGE_BYTES;
 
-  /** `maxBytes` caps growth; by default only the 4 GiB of 32-bit addresses do. */
-  constructor(maxBytes: number = MAX_PAGES * PAGE_BYTES) {
+  /** `maxBytes` caps growth; by default only the 4 GiB of 32-bit addresses do. Shared: several threads see it. */
+  constructor(maxBytes: number = MAX_PAGES * PAGE_BYTES, shared = false) {
     this.#maxPages = Math.min(MAX_PAGES, Math.max(1, Math.floor(maxBytes / PAGE_BYTES)));
-    this.memory = new WebAssembly.Memory({ initial: 1, maximum: this.#maxPages });
+    this.memory = new WebAssembly.Memory({ initial: 1, maximum: this.#maxPages, shared });
   }
 
   /** Bytes that could still be taken. */
@@ -44,8 +46,23 @@ export class KernelMemory {
     return address;
   }
 
-  /** A block of whatever was there, until `reset` or `release`. */
+  /** A block of whatever was there, until `reset` or `free`. */
   step(bytes: number): number {
+    return this.#free.get(align(bytes))?.pop() ?? this.scratch(bytes);
+  }
+
+  /** Gives back a block of `step`: the next one of its size takes it. */
+  free(address: number, bytes: number): void {
+    const size = align(bytes);
+    const blocks = this.#free.get(size);
+    if (blocks === undefined) this.#free.set(size, [address]);
+    else if (blocks.includes(address))
+      throw new NibbleError({ code: 'internal', reason: `the step's block at ${address} was freed twice` });
+    else blocks.push(address);
+  }
+
+  /** A block of whatever was there, above all others, until `reset` or `release`. */
+  scratch(bytes: number): number {
     return this.#take(bytes, (failed) => ({
       code: 'internal',
       reason: `out of wasm memory: a step needs ${bytes} bytes beside ${failed.usedBytes} of ${failed.limitBytes}; use fewer tokens a step`,
@@ -55,13 +72,14 @@ export class KernelMemory {
   /** Frees the step's blocks. */
   reset(): void {
     this.#top = this.#permanentEnd;
+    this.#free.clear();
   }
 
   get mark(): number {
     return this.#top;
   }
 
-  /** Frees the step's blocks taken since `mark`: a kernel's scratch. */
+  /** Frees what was taken above `mark`: a kernel's scratch. */
   release(mark: number): void {
     this.#top = Math.max(mark, this.#permanentEnd);
   }
@@ -82,6 +100,9 @@ export class KernelMemory {
   }
   i32(address: number, length: number): Int32Array {
     return new Int32Array(this.memory.buffer, address, length);
+  }
+  f64(address: number, length: number): Float64Array {
+    return new Float64Array(this.memory.buffer, address, length);
   }
   f32(address: number, length: number): Float32Array {
     return new Float32Array(this.memory.buffer, address, length);

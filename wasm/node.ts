@@ -4,8 +4,13 @@ import { readFile } from 'node:fs/promises';
 import process from 'node:process';
 import { fileURLToPath } from 'node:url';
 import { NibbleError } from '../core/errors.ts';
-import { createWasmBackend, type WasmBackend } from './backend.ts';
-import type { KernelVariant } from './kernels.ts';
+import { WasmBackend } from './backend.ts';
+import { instantiateKernels, type KernelVariant } from './kernels.ts';
+import { KernelMemory } from './memory.ts';
+import { withMemory } from './memory-import.ts';
+import { pays } from './self-check.ts';
+import { SingleThread } from './team.ts';
+import { MAX_THREADS, ThreadTeam } from './threads.ts';
 
 /** V8 of Node 20 computes i32x4.relaxed_dot_i8x16_i7x16_add_s wrongly until a function is hot. */
 const OLDEST_NODE_MAJOR = 22;
@@ -23,10 +28,18 @@ export function hasRelaxedSimd(): boolean {
   return WebAssembly.validate(RELAXED_PROBE);
 }
 
-/** `auto` takes relaxed where the engine has it; both give the same bits. Throws `model_unsupported` on an old Node, `file_missing` before `npm run build`. */
-export async function loadWasmBackend(
-  options: { variant?: 'auto' | KernelVariant; maxBytes?: number } = {},
-): Promise<WasmBackend> {
+export interface WasmOptions {
+  /** `auto` takes relaxed where the engine has it; both give the same bits. */
+  variant?: 'auto' | KernelVariant;
+  maxBytes?: number;
+  /** 1 unless given; any number gives the same bits. */
+  threads?: number;
+  /** Whether more threads than one are given up at the start, or rest later, where they do not pay (yes, unless given). */
+  checkThreads?: boolean;
+}
+
+/** Throws `model_unsupported` on an old Node, `file_missing` before `npm run build`. */
+export async function loadWasmBackend(options: WasmOptions = {}): Promise<WasmBackend> {
   expectNode(process.versions.node);
   const wanted = options.variant ?? 'auto';
   const variant = wanted === 'auto' ? (hasRelaxedSimd() ? 'relaxed' : 'plain') : wanted;
@@ -34,8 +47,18 @@ export async function loadWasmBackend(
   const bytes = await readFile(file).catch(() => {
     throw new NibbleError({ code: 'file_missing', file, reason: 'the kernels are not built; run `npm run build`' });
   });
-  const module = await WebAssembly.compile(bytes);
-  return createWasmBackend(module, variant, options.maxBytes === undefined ? {} : { maxBytes: options.maxBytes });
+  const threads = Math.max(1, Math.min(MAX_THREADS, options.threads ?? 1));
+  const memory = new KernelMemory(options.maxBytes, threads > 1);
+  const module = await WebAssembly.compile(withMemory(threads > 1 ? 'shared' : 'unshared', bytes));
+  const kernels = instantiateKernels(module, memory.memory);
+  const alone = new SingleThread(kernels, memory.memory);
+  if (threads === 1) return new WasmBackend(kernels, alone, memory, variant);
+  const now = () => performance.now();
+  const checked = options.checkThreads ?? true;
+  const team = await ThreadTeam.start(module, memory, threads, checked ? now : null);
+  if (!checked || pays(alone, team, memory, now)) return new WasmBackend(kernels, team, memory, variant);
+  await team.dispose();
+  return new WasmBackend(kernels, alone, memory, variant);
 }
 
 export function expectNode(version: string): void {

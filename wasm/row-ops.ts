@@ -1,33 +1,40 @@
 /** Row ops: everything that treats each row of an activation alone. One function an op of the Backend, by the same name. */
 import type { Activation, ActivationFunction, Linear, Vector } from '../core/model/backend.ts';
-import { embedGptq } from './embed-gptq.ts';
+import { floatBits } from './kernels.ts';
 import { expectSameShape, impossible, type WasmActivation } from './tensors.ts';
-import { denseTable } from './weights.ts';
+import { embeddingTable } from './weights.ts';
 import type { Workspace } from './workspace.ts';
 
+/** The kernels' numbers for them: assembly/activation.ts. */
+const FUNCTIONS: Record<ActivationFunction, number> = { relu: 0, gelu: 1, gelu_tanh: 2, silu: 3 };
+
 export function embed(space: Workspace, table: Linear, ids: Int32Array, scale: number): Activation {
-  const weight = space.weight(table);
-  const { outFeatures, inFeatures } = weight;
+  const own = embeddingTable(space.weight(table));
+  const { outFeatures, inFeatures: cols } = own;
   space.batch();
   const outside = ids.find((id) => id < 0 || id >= outFeatures);
   if (outside !== undefined) throw impossible(`embed: row ${outside} of a table of ${outFeatures}`);
-  const y = space.activation(ids.length, inFeatures);
-  if (weight.kind === 'gptq') {
-    embedGptq(space, weight, ids, scale, y.address);
-    return y;
-  }
-  const { weights, dtype, stride } = denseTable(weight);
+  const count = ids.length;
+  const activation = space.activation(count, cols);
+  const y = activation.address;
   const mark = space.memory.mark;
-  const kernel = dtype === 'f16' ? space.kernels.embed_f16 : space.kernels.embed_f32;
-  kernel(weights, space.placeInts(ids), y.address, ids.length, inFeatures, stride, scale);
+  const rows = space.placeInts(ids);
+  if (own.kind === 'dense')
+    space.team.run(`embed_${own.dtype}`, own.weights, rows, y, count, cols, own.stride, floatBits(scale));
+  else {
+    const { bits, q, scales, plan } = own;
+    const { groupOctets, channels, groups, octets } = plan;
+    const to = [rows, y, count, cols, groups, octets, floatBits(scale)] as const;
+    space.team.run('embed_gptq', bits, q, scales, own.zeros ?? 0, groupOctets, channels ?? 0, ...to);
+  }
   space.memory.release(mark);
-  return y;
+  return activation;
 }
 
 export function rmsNorm(space: Workspace, x: Activation, weight: Vector, eps: number): Activation {
   const scale = space.vectorAddress(weight, 'weight', x.cols);
   const y = space.activation(x.rows, x.cols);
-  space.kernels.rms_norm(space.addressOf(x), scale, y.address, x.rows, x.cols, eps);
+  space.team.run('rms_norm', space.addressOf(x), scale, y.address, x.rows, x.cols, floatBits(eps));
   return y;
 }
 
@@ -40,8 +47,9 @@ export function addRmsNorm(
 ): Activation {
   expectSameShape('addRmsNorm', residual, x);
   const scale = space.vectorAddress(weight, 'weight', x.cols);
+  const [to, from] = [space.addressOf(residual), space.addressOf(x)];
   const y = space.activation(x.rows, x.cols);
-  space.kernels.add_rms_norm(space.addressOf(residual), space.addressOf(x), scale, y.address, x.rows, x.cols, eps);
+  space.team.run('add_rms_norm', to, from, scale, y.address, x.rows, x.cols, floatBits(eps));
   return y;
 }
 
@@ -53,32 +61,42 @@ export function layerNorm(
   eps: number,
 ): Activation {
   const scale = space.vectorAddress(weight, 'weight', x.cols);
-  const shift = bias === null ? null : space.vectorAddress(bias, 'bias', x.cols);
+  const shift = bias === null ? 0 : space.vectorAddress(bias, 'bias', x.cols);
   const from = space.addressOf(x);
   const y = space.activation(x.rows, x.cols);
-  if (shift === null) space.kernels.layer_norm(from, scale, y.address, x.rows, x.cols, eps);
-  else space.kernels.layer_norm_bias(from, scale, shift, y.address, x.rows, x.cols, eps);
+  space.team.run('layer_norm', from, scale, shift, y.address, x.rows, x.cols, floatBits(eps));
   return y;
 }
 
 export function add(space: Workspace, residual: Activation, x: Activation): void {
   expectSameShape('add', residual, x);
-  space.kernels.add(space.addressOf(residual), space.addressOf(x), x.rows * x.cols);
+  space.team.run('add', space.addressOf(residual), space.addressOf(x), x.rows * x.cols);
 }
 
 export function gated(space: Workspace, f: ActivationFunction, gate: Activation, up: Activation): Activation {
   expectSameShape('gated', gate, up);
   const [from, factor] = [space.addressOf(gate), space.addressOf(up)];
   const y = space.activation(gate.rows, gate.cols);
-  space.kernels[`gated_${f}`](from, factor, y.address, gate.rows * gate.cols);
+  space.team.run('gated', FUNCTIONS[f], from, factor, y.address, gate.rows * gate.cols);
   return y;
+}
+
+/** The same into `gate` itself; `up` is freed. */
+export function gatedInPlace(space: Workspace, f: ActivationFunction, gate: Activation, up: Activation): void {
+  const to = space.addressOf(gate);
+  space.team.run('gated', FUNCTIONS[f], to, space.addressOf(up), to, gate.rows * gate.cols);
+  space.free(up);
 }
 
 export function activate(space: Workspace, f: ActivationFunction, x: Activation): Activation {
   const from = space.addressOf(x);
   const y = space.activation(x.rows, x.cols);
-  space.kernels[`activate_${f}`](from, y.address, x.rows * x.cols);
+  space.team.run('gated', FUNCTIONS[f], from, 0, y.address, x.rows * x.cols);
   return y;
+}
+
+export function softcap(space: Workspace, x: Activation, cap: number): void {
+  space.team.run('softcap', space.addressOf(x), x.rows * x.cols, floatBits(cap));
 }
 
 export function columns(
@@ -93,7 +111,7 @@ export function columns(
   const y = space.activation(x.rows, cols);
   let to = 0;
   for (const { begin, count } of ranges) {
-    space.kernels.copy_columns(from, y.address, x.rows, x.cols, cols, begin, to, count);
+    space.team.run('copy_columns', from, y.address, x.rows, x.cols, cols, begin, to, count);
     to += count;
   }
   return y;
@@ -112,7 +130,7 @@ export function gatherRows(space: Workspace, x: Activation, rows: Int32Array): A
   const from = space.addressOf(x);
   const y = space.activation(rows.length, x.cols);
   const mark = space.memory.mark;
-  space.kernels.gather_rows(from, space.placeInts(rows), y.address, rows.length, x.cols);
+  space.team.run('gather_rows', from, space.placeInts(rows), y.address, rows.length, x.cols);
   space.memory.release(mark);
   return y;
 }

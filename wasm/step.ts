@@ -25,7 +25,7 @@ export function placeBatch(memory: KernelMemory, batch: Batch, shape: KvShape | 
   expectLength('batch', 'sequenceOf', batch.sequenceOf.length, tokens);
   if (shape !== null) for (let token = 0; token < tokens; token++) checkToken(batch, shape, token);
   const place = (values: Int32Array) => {
-    const address = memory.step(values.byteLength);
+    const address = memory.scratch(values.byteLength);
     memory.i32(address, values.length).set(values);
     return address;
   };

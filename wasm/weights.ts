@@ -27,13 +27,13 @@ export function loadWeight(memory: KernelMemory, weight: LinearWeight, label: st
   }
 }
 
-/** The weight as a plain embedding table. Throws `model_unsupported` when it is quantized. */
-export function denseTable(weight: WasmLinear): DenseLinear {
-  if (weight.kind === 'dense') return weight;
+/** The weight as an embedding table. Throws `model_unsupported` for layouts that no checkpoint has for one. */
+export function embeddingTable(weight: WasmLinear): DenseLinear | GptqLinear {
+  if (weight.kind === 'dense' || weight.kind === 'gptq') return weight;
   throw new NibbleError({
     code: 'model_unsupported',
     file: `embedding table [${weight.outFeatures}, ${weight.inFeatures}]`,
     option: weight.kind,
-    reason: 'the wasm backend embeds from dense tables, and from GPTQ ones of 4 and 8 bits',
+    reason: 'the wasm backend embeds from dense and gptq tables',
   });
 }

@@ -1,20 +1,21 @@
 /** Workspace: the kernels with their memory, and the step in it: its batch, its activations, whose they are. */
 import type { Activation, Batch, KvShape, Linear, Vector } from '../core/model/backend.ts';
-import type { Kernels, KernelVariant } from './kernels.ts';
+import type { KernelVariant } from './kernels.ts';
 import { KernelMemory } from './memory.ts';
 import { type PlacedBatch, placeBatch } from './step.ts';
+import type { Team } from './team.ts';
 import { expectLength, impossible, type WasmActivation, type WasmVector } from './tensors.ts';
 import type { WasmLinear } from './weights.ts';
 
 export class Workspace {
-  readonly kernels: Kernels;
+  readonly team: Team;
   readonly variant: KernelVariant;
   #memory: KernelMemory;
   #batch: PlacedBatch | null = null;
   #step = 0;
 
-  constructor(kernels: Kernels, memory: KernelMemory, variant: KernelVariant) {
-    this.kernels = kernels;
+  constructor(team: Team, memory: KernelMemory, variant: KernelVariant) {
+    this.team = team;
     this.variant = variant;
     this.#memory = memory;
   }
@@ -29,13 +30,15 @@ export class Workspace {
   }
 
   begin(batch: Batch, shape: KvShape | null): void {
+    this.team.settle();
     this.#memory.reset();
     this.#step++;
     this.#batch = placeBatch(this.#memory, batch, shape);
   }
 
   /** The linear memory goes with its last reference. */
-  dispose(): void {
+  async dispose(): Promise<void> {
+    await this.team.dispose();
     this.#memory = new KernelMemory(0);
     this.#batch = null;
     this.#step++;
@@ -50,15 +53,22 @@ export class Workspace {
     return { memory: this.#memory, rows, cols, address: this.#memory.step(rows * cols * 4), step: this.#step };
   }
 
-  /** Copies `values` into the step's memory. */
+  /** The activation is not used again in this step: the next of its size takes its place. */
+  free(x: Activation): void {
+    this.#memory.free(this.addressOf(x), x.rows * x.cols * 4);
+  }
+
+  /** Copies `values` into the step's memory, where a kernel may still be at work: so it waits. */
   placeInts(values: Int32Array): number {
-    const address = this.#memory.step(values.byteLength);
+    this.team.settle();
+    const address = this.#memory.scratch(values.byteLength);
     this.#memory.i32(address, values.length).set(values);
     return address;
   }
 
   placeFloats(values: Float32Array): number {
-    const address = this.#memory.step(values.byteLength);
+    this.team.settle();
+    const address = this.#memory.scratch(values.byteLength);
     this.#memory.f32(address, values.length).set(values);
     return address;
   }

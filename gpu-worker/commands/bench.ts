@@ -42,7 +42,7 @@ export const bench: Command = {
     profile: { kind: 'switch', help: 'where the time of decode or prefill goes, by kernel' },
     json: JSON_FLAG,
   },
-  pending: PENDING_MODEL_FLAGS.filter((name) => name !== 'threads' && name !== 'head-bits'),
+  pending: PENDING_MODEL_FLAGS,
   examples: [
     'nibble bench decode --shape 768,12,2048,12,12,32000 --group-size 32 --head-bits 4 --peers',
     'nibble bench decode --shape 4096,32,11008,32,32,32000 --batch 1,16 --backend webgpu --json',
@@ -80,7 +80,6 @@ function runTask(task: 'decode' | 'prefill' | 'kernels', options: Options, count
 
 function countsOf(options: Options): TaskCounts {
   const threads = options.number('threads') ?? 1;
-  if (threads > 1) throw usage(`--threads ${threads} is not supported yet`);
   const text = options.text('batch') ?? '1';
   const batches = text.split(',').map((part) => (/^\s*\d{1,4}\s*$/.test(part) ? Number(part) : 0));
   if (batches.some((batch) => batch < 1))

@@ -89,7 +89,7 @@ async function run(options: Options): Promise<void> {
 
 function startWorker(edge: string, token: string, modelId: string, servedName: string, options: Options): ChildProcess {
   const flags = ['--edge', edge, '--token', token, '--model-id', modelId, '--served-model-name', servedName];
-  for (const name of ['backend', 'quantize', 'head-bits'])
+  for (const name of ['backend', 'quantize', 'head-bits', 'threads'])
     if (options.has(name)) flags.push(`--${name}`, String(options.text(name)));
   // A group of its own: Ctrl-C reaches this process alone, which then stops the worker in order.
   return fork(join(ROOT, 'gpu-worker', 'cli.ts'), ['serve', ...flags], { detached: true });

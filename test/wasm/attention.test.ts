@@ -1,10 +1,10 @@
 /** Rotary embedding, paged keys and values, attention: sequences that cross pages, shared kv heads, partial rotation. */
 import { describe, expect, test } from 'vitest';
-import type { AttentionOptions, Batch, KvShape } from '../../core/model/backend.ts';
+import type { AttentionOptions, Batch, KvDtype, KvShape } from '../../core/model/backend.ts';
 import type { WasmBackend } from '../../wasm/backend.ts';
 import { gaussians, place } from './inputs.ts';
 import { backendOf, VARIANTS } from './kernel-set.ts';
-import { attendHead, relativeError, rope } from './oracle.ts';
+import { attendHead, relativeError, rope, roundHalfToEven, roundToHalf } from './oracle.ts';
 
 /** Scores, weights and the weighted sum in f32, contexts of some dozens. */
 const TOLERANCE = 2e-6;
@@ -62,11 +62,21 @@ function rotaryTables(positions: Int32Array, rotaryDim: number): { cos: Float32A
 const slice = (values: Float32Array, row: number, width: number, head: number, headDim: number) =>
   values.subarray(row * width + head * headDim, row * width + (head + 1) * headDim);
 
-async function run(backend: WasmBackend, shape: Shape, lengths: number[], scores: Scores = {}) {
+/** A head's row as its page gives it back. */
+function asStored(row: ArrayLike<number>, dtype: KvDtype): number[] {
+  const values = Array.from(row, Math.fround);
+  if (dtype === 'f32') return values;
+  if (dtype === 'f16') return values.map(roundToHalf);
+  const absmax = values.reduce((most, value) => Math.max(most, Math.abs(value)), 0);
+  const inverse = Math.fround(127 / absmax);
+  return values.map((value) => (roundHalfToEven(Math.fround(value * inverse)) * absmax) / 127);
+}
+
+async function run(backend: WasmBackend, shape: Shape, lengths: number[], scores: Scores = {}, dtype: KvDtype = 'f32') {
   const { heads, kvHeads, headDim, pageTokens } = shape;
   const rotaryDim = shape.rotaryDim ?? 0;
   const { batch, pages } = prefill(lengths, pageTokens);
-  const kv: KvShape = { layers: 2, kvHeads, headDim, pages, pageTokens, dtype: 'f32' };
+  const kv: KvShape = { layers: 2, kvHeads, headDim, pages, pageTokens, dtype };
   backend.allocateKv(kv);
   const tokens = batch.tokenIds.length;
   const q = gaussians(tokens * heads * headDim, 1);
@@ -102,11 +112,11 @@ async function run(backend: WasmBackend, shape: Shape, lengths: number[], scores
         (other) =>
           batch.sequenceOf[other] === batch.sequenceOf[token] && batch.positions[other]! <= batch.positions[token]!,
       );
-      const values = own.map((other) => slice(v, other, kvHeads * headDim, kvHead, headDim));
+      const values = own.map((other) => asStored(slice(v, other, kvHeads * headDim, kvHead, headDim), dtype));
       return [
         ...attendHead(
           query,
-          own.map((other) => keys[other]![kvHead]!),
+          own.map((other) => asStored(keys[other]![kvHead]!, dtype)),
           values,
           { ...options, slope: options.alibiSlopes?.[head] ?? 0 },
         ),
@@ -149,6 +159,32 @@ describe.each(VARIANTS)('attention, %s', (variant) => {
       expect(relativeError(result.y, result.want)).toBeLessThan(TOLERANCE);
     },
   );
+
+  const dtypes: KvDtype[] = ['f16', 'int8'];
+  test.each(dtypes.flatMap((dtype) => shapes.slice(0, 8).map((shape) => ({ dtype, ...shape }))))(
+    '$dtype pages: $heads heads over $kvHeads of $headDim, as the stored values give it',
+    async ({ dtype, ...shape }) => {
+      const lengths = [1, 2, 17, 33, 4];
+      const result = await run(await backendOf(variant), shape, lengths, { window: 20 }, dtype);
+      // A key or value on the edge between two steps may round the other way than in f64.
+      expect(relativeError(result.y, result.want)).toBeLessThan(dtype === 'f16' ? 2e-4 : 5e-3);
+      const exact = await run(await backendOf(variant), shape, lengths, { window: 20 });
+      expect(relativeError(result.y, exact.want)).toBeLessThan(dtype === 'f16' ? 1e-3 : 3e-2);
+    },
+  );
+
+  test('f16 pages keep subnormals, and what they cannot hold becomes their largest', async () => {
+    const backend = await backendOf(variant);
+    const { batch, pages } = prefill([1], 4);
+    backend.allocateKv({ layers: 1, kvHeads: 1, headDim: 8, pages, pageTokens: 4, dtype: 'f16' });
+    backend.begin(batch);
+    const v = Float32Array.of(2 ** -24, -(2 ** -20), 6.1e-5, 65504, 1e6, -1e6, 2 ** -26, -0.1);
+    const q = await place(backend, new Float32Array(8), 8);
+    backend.ropeKv(0, q, await place(backend, new Float32Array(8), 8), await place(backend, v, 8), null);
+    const y = await backend.read(backend.attention(0, q, { heads: 1, scale: 1, ...PLAIN }));
+    const want = Array.from(v, (value) => roundToHalf(Math.max(-65504, Math.min(65504, value))));
+    expect([...y]).toEqual(want.map((value) => value + 0));
+  });
 
   const slopes = Float32Array.of(0.5, 0.25, 0.125, 0.0625);
   const scoreOptions: [string, Scores][] = [

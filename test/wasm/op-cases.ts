@@ -1,5 +1,5 @@
 /** Op cases: every op over a pool of 33 rows, cut into steps of any size. Inputs use no transcendental function, so all machines see the same. */
-import type { ActivationFunction, AttentionOptions, Backend, GptqWeight } from '../../core/model/backend.ts';
+import type { ActivationFunction, AttentionOptions, Backend, GptqWeight, KvDtype } from '../../core/model/backend.ts';
 import { bnb4Of, denseOf, gptqOf, int8Of, place, tokensBatch } from './inputs.ts';
 import { random } from './oracle.ts';
 
@@ -137,7 +137,11 @@ function movesCase(): OpCase {
 }
 
 /** Two sequences, 20 and 13 tokens, in pages of 6: a step may hold a decode of one and a prefill of the other. */
-function attentionCase(name: string, scores: Omit<AttentionOptions, 'heads' | 'scale'>): OpCase {
+function attentionCase(
+  name: string,
+  scores: Omit<AttentionOptions, 'heads' | 'scale'>,
+  dtype: KvDtype = 'f32',
+): OpCase {
   const [heads, kvHeads, headDim, pageTokens] = [4, 2, 20, 6];
   const sequenceOf = (token: number) => (token < 20 ? 0 : 1);
   const positionOf = (token: number) => (token < 20 ? token : token - 20);
@@ -145,7 +149,7 @@ function attentionCase(name: string, scores: Omit<AttentionOptions, 'heads' | 's
   return {
     name,
     prepare: async (backend) => {
-      backend.allocateKv({ layers: 1, kvHeads, headDim, pages: 8, pageTokens, dtype: 'f32' });
+      backend.allocateKv({ layers: 1, kvHeads, headDim, pages: 8, pageTokens, dtype });
       const [q, k, v] = [pool(heads * headDim, 8), pool(kvHeads * headDim, 9), pool(kvHeads * headDim, 10)];
       const [cos, sin] = [pool(5, 11), pool(5, 12)];
       return async (from, count) => {
@@ -167,6 +171,53 @@ function attentionCase(name: string, scores: Omit<AttentionOptions, 'heads' | 's
         const onV = await place(backend, rows(v, kvHeads * headDim, from, count), kvHeads * headDim);
         backend.ropeKv(0, onQ, onK, onV, rotary);
         return backend.read(backend.attention(0, onQ, { heads, scale: 0.4, ...scores }));
+      };
+    },
+  };
+}
+
+/** Linears of one input that quantize alike and differently, a gated pair, a cap, and the likeliest of the result. */
+function fusedCase(): OpCase {
+  const cols = 160;
+  return {
+    name: 'linears, gatedLinear, softcap, top',
+    prepare: async (backend) => {
+      const load = (weight: Parameters<Backend['loadLinear']>[0]) => backend.loadLinear(weight, 'weight');
+      const shape = { outFeatures: 29, inFeatures: cols, sym: true };
+      const [a, b, c] = [
+        await load(gptqOf({ ...shape, groupSize: 32 })),
+        await load(gptqOf({ ...shape, groupSize: 160, bits: 3 })),
+        await load(gptqOf({ ...shape, groupSize: 32, bits: 8 })),
+      ];
+      const table = await load(gptqOf({ outFeatures: POOL_ROWS, inFeatures: cols, groupSize: 32, sym: false }));
+      return async (from, count) => {
+        backend.begin(tokensBatch(count));
+        const ids = Int32Array.from({ length: count }, (_, i) => from + i);
+        const x = backend.embed(table, ids, 0.7);
+        const [first, second, third] = backend.linears(x, [a, b, c]);
+        backend.add(first!, second!);
+        backend.add(first!, third!);
+        backend.add(first!, backend.gatedLinear('silu', x, a, b));
+        backend.softcap(first!, 5);
+        const {
+          ids: best,
+          logits,
+          logTotals,
+          scaledLogTotals,
+        } = await backend.top(
+          first!,
+          3,
+          Float32Array.from({ length: count }, () => 0.8),
+        );
+        const values = await backend.read(first!);
+        const row = (i: number) => [
+          ...values.subarray(i * 29, (i + 1) * 29),
+          ...best.subarray(i * 3, (i + 1) * 3),
+          ...logits.subarray(i * 3, (i + 1) * 3),
+          logTotals[i]!,
+          scaledLogTotals[i]!,
+        ];
+        return Float32Array.from(Array.from({ length: count }, (_, i) => row(i)).flat());
       };
     },
   };
@@ -207,6 +258,9 @@ export const OP_CASES: OpCase[] = [
   activationCase('silu'),
   movesCase(),
   attentionCase('ropeKv and attention', { window: null, softcap: null, alibiSlopes: null }),
+  attentionCase('f16 ropeKv and attention', { window: null, softcap: null, alibiSlopes: null }, 'f16'),
+  attentionCase('int8 ropeKv and attention', { window: 9, softcap: null, alibiSlopes: null }, 'int8'),
+  fusedCase(),
   attentionCase('ropeKv and attention with a window, a cap and ALiBi', {
     window: 8,
     softcap: 1.5,

@@ -1,34 +1,32 @@
 // attention: y = softmax(score) V, score = softcap * tanh(scale * q . k / softcap) + slope * (position of k - position of q), for each token
 // and head over the last `window` positions up to its own, of its own sequence; two passes over the scores.
 //   q, y        [tokens, heads * headDim] f32
-//   keyPages, valuePages  [pages, kvHeads, pageTokens, headDim] f32 (rope_kv's)
+//   keyPages, valuePages, keyScales, valueScales, dtype  rope_kv's, see key_value.ts
 //   positions, sequenceOf [tokens] i32
 //   pageTables  [sequences, maxPages] i32, checked by the caller
 //   slopes      [heads] f32 (ALiBi), or 0: nothing is added. softcap: infinity for none. window: at least the context for none
-//   scores      [ceil(context / 4) * 4] f32, scratch, where context is the largest position + 1
+//   scratch     [parts, rowsOfScratch, ceil(headDim / 32) * 32 + scoreStride] f32; rowsOfScratch >= 4 and >= a part's heads;
+//               scoreStride = 4 * ceil((seen + 3) / 4) + 8, where seen is the largest position + 1, or the window if that is less
 // Any headDim; kvHeads divides heads; head h reads kv head h * kvHeads / heads.
-// Accumulation in f32. Score: lane j of 4 adds channels j, j + 4, ... in order, (l0 + l1) + (l2 + l3), then the last headDim mod 4 one by
-// one, then times scale. Sum of weights: lane j adds the window's positions j, j + 4, ..., (l0 + l1) + (l2 + l3). Output: positions in order,
-// then divided by the sum. Nothing depends on the page size or on other tokens.
-// Reference: test/wasm/oracle.ts, attention.
+// Accumulation in f32. Score: lane j of 4 adds channels j, j + 4, ... in order, (l0 + l1) + (l2 + l3), times scale, times the key's own scale
+// (int8). Sum of weights: lane j adds the window's positions j, j + 4, ..., (l0 + l1) + (l2 + l3). Output: positions in order, each weight
+// times the value's scale (int8) times the value, then divided by the sum. Nothing depends on the page size or on other tokens.
+// f16 is widened without its exponent's offset of 112: q is multiplied by 2^100 and scale by 2^12, weights by 2^112, all exact.
+// In f16 pages four tokens in a row of one sequence share each key and value that is loaded; others go alone, with the same bits.
+// Split by heads; of fours of tokens one in turn to each part, for later tokens see more. Reference: test/wasm/oracle.ts, attention.
 
+import { halfMask } from './constants';
 import { exp4 } from './exp';
-import { maxLane, sumLanes } from './lanes';
-import { tanh4 } from './tanh';
+import { elementShift, loadValues, padRow } from './key_value';
+import { maxLane, storeLanes, sumLanes, sumLanes4 } from './lanes';
+import { capped } from './softcap';
+import { share } from './task';
 
-@inline function dot(a: usize, b: usize, bytes: usize): f32 {
-  const whole = bytes & ~15;
-  let lanes = f32x4.splat(0);
-  for (let i: usize = 0; i < whole; i += 16) lanes = f32x4.add(lanes, f32x4.mul(v128.load(a + i), v128.load(b + i)));
-  let sum = sumLanes(lanes);
-  for (let i = whole; i < bytes; i += 4) sum += load<f32>(a + i) * load<f32>(b + i);
-  return sum;
-}
+const F16 = 1;
 
 /** scores [count] become softcap * tanh(score / softcap); the padding too. */
 function capScores(scores: usize, count: i32, softcap: f32): void {
-  const cap = f32x4.splat(softcap);
-  for (const end = scores + (<usize>count << 2); scores < end; scores += 16) v128.store(scores, f32x4.mul(cap, tanh4(f32x4.div(v128.load(scores), cap))));
+  for (const end = scores + (<usize>count << 2); scores < end; scores += 16) v128.store(scores, capped(v128.load(scores), f32x4.splat(softcap)));
 }
 
 /** scores [count] become score + slope * distance, distance count - 1 positions back at first, 0 at last. */
@@ -36,9 +34,9 @@ function addDistances(scores: usize, count: i32, slope: f32): void {
   for (let distance = 1 - count; distance <= 0; distance++, scores += 4) store<f32>(scores, load<f32>(scores) + slope * <f32>distance);
 }
 
-/** scores [count] become exp(score - max), the padding to a multiple of 4 becomes 0; returns their sum. */
-function softmaxWeights(scores: usize, count: i32): f32 {
-  const end = scores + (<usize>count << 2), padded = (end + 15 - scores & ~15) + scores;
+/** scores [count] become exp(score - max) * factor, the padding to a multiple of 4 becomes 0; returns the sum without the factor. */
+function softmaxWeights(scores: usize, count: i32, factor: f32): f32 {
+  const end = scores + (<usize>count << 2), padded = (end + 15 - scores & ~15) + scores, factor4 = f32x4.splat(factor);
   for (let s = end; s < padded; s += 4) store<f32>(s, -Infinity);
   let largest = v128.load(scores);
   for (let s = scores + 16; s < padded; s += 16) largest = f32x4.max(largest, v128.load(s));
@@ -47,67 +45,248 @@ function softmaxWeights(scores: usize, count: i32): f32 {
   for (let s = scores; s < padded; s += 16) {
     const weight = exp4(f32x4.sub(v128.load(s), max));
     sum = f32x4.add(sum, weight);
-    v128.store(s, weight);
+    v128.store(s, f32x4.mul(weight, factor4));
   }
   return sumLanes(sum);
 }
 
-/** y [16 channels] = sum over positions of weight * value / sum; `values` points at this kv head's channel in page 0. */
-@inline function values16(scores: usize, values: usize, pageTable: usize, y: usize, first: i32, count: i32, pageTokens: i32, pageBytes: usize, headBytes: usize, sum: f32): void {
-  let a = f32x4.splat(0), b = a, c = a, d = a;
-  pageTable += <usize>(first / pageTokens) << 2;
-  for (let position = first; position < count; pageTable += 4) {
-    const offset = position % pageTokens;
-    let value = values + <usize>load<i32>(pageTable) * pageBytes + <usize>offset * headBytes;
-    const end = min(position - offset + pageTokens, count);
-    for (; position < end; position++, scores += 4, value += headBytes) {
-      const weight = v128.load32_splat(scores);
-      a = f32x4.add(a, f32x4.mul(weight, v128.load(value)));
-      b = f32x4.add(b, f32x4.mul(weight, v128.load(value, 16)));
-      c = f32x4.add(c, f32x4.mul(weight, v128.load(value, 32)));
-      d = f32x4.add(d, f32x4.mul(weight, v128.load(value, 48)));
+@inline function madd(sum: v128, a: v128, b: v128): v128 {
+  return f32x4.add(sum, f32x4.mul(a, b));
+}
+
+/** q . k of one row. */
+@inline function dotRow(dtype: i32, q: usize, key: usize, stride: usize, mask: v128): f32 {
+  let a = f32x4.splat(0);
+  for (const end = q + (stride << 2); q < end; q += 16, key += <usize>4 << elementShift(dtype)) a = madd(a, v128.load(q), loadValues(dtype, key, mask));
+  return sumLanes(a);
+}
+
+/** Scores of one token for `count` keys that lie in a row. */
+@inline function scoreRunOf(dtype: i32, q: usize, key: usize, keyScale: usize, score: usize, count: i32, stride: usize, scale: f32): void {
+  const mask = i32x4.splat(halfMask), rowBytes = stride << elementShift(dtype);
+  for (; count >= 4; count -= 4, score += 16, keyScale += 16) {
+    let a = f32x4.splat(0), b = a, c = a, d = a, k0 = key, k1 = k0 + rowBytes, k2 = k1 + rowBytes, k3 = k2 + rowBytes;
+    for (let at = q, end = q + (stride << 2); at < end; at += 16) {
+      const x = v128.load(at);
+      a = madd(a, x, loadValues(dtype, k0, mask)); b = madd(b, x, loadValues(dtype, k1, mask));
+      c = madd(c, x, loadValues(dtype, k2, mask)); d = madd(d, x, loadValues(dtype, k3, mask));
+      k0 += <usize>4 << elementShift(dtype); k1 += <usize>4 << elementShift(dtype); k2 += <usize>4 << elementShift(dtype); k3 += <usize>4 << elementShift(dtype);
+    }
+    const sums = f32x4.mul(sumLanes4(a, b, c, d), f32x4.splat(scale));
+    v128.store(score, dtype == 2 ? f32x4.mul(sums, v128.load(keyScale)) : sums);
+    key += rowBytes << 2;
+  }
+  for (; count > 0; count--, score += 4, keyScale += 4, key += rowBytes) {
+    const sum = dotRow(dtype, q, key, stride, mask) * scale;
+    store<f32>(score, dtype == 2 ? sum * load<f32>(keyScale) : sum);
+  }
+}
+
+function scoreRun(dtype: i32, q: usize, key: usize, keyScale: usize, score: usize, count: i32, stride: usize, scale: f32): void {
+  if (dtype == F16) scoreRunOf(F16, q, key, keyScale, score, count, stride, scale);
+  else if (dtype == 0) scoreRunOf(0, q, key, keyScale, score, count, stride, scale);
+  else scoreRunOf(2, q, key, keyScale, score, count, stride, scale);
+}
+
+/** Scores of four tokens in f16 pages (q and score `stride` and `scoreStride` floats apart) for `count` keys in a row. */
+function scoreRun4(q: usize, key: usize, score: usize, count: i32, stride: usize, scoreStride: usize, scale: f32): void {
+  const mask = i32x4.splat(halfMask), rowBytes = stride << elementShift(F16), qBytes = stride << 2, scoreBytes = scoreStride << 2;
+  for (; count > 0; count -= 2, score += 8, key += rowBytes << 1) {
+    // The last of an odd number meets itself again.
+    let k0 = key, k1 = count > 1 ? key + rowBytes : key;
+    let a0 = f32x4.splat(0), b0 = a0, c0 = a0, d0 = a0, a1 = a0, b1 = a0, c1 = a0, d1 = a0;
+    for (let at = q, end = q + qBytes; at < end; at += 16) {
+      const x0 = loadValues(F16, k0, mask), x1 = loadValues(F16, k1, mask);
+      let own = v128.load(at);
+      a0 = madd(a0, own, x0); a1 = madd(a1, own, x1);
+      own = v128.load(at + qBytes);
+      b0 = madd(b0, own, x0); b1 = madd(b1, own, x1);
+      own = v128.load(at + 2 * qBytes);
+      c0 = madd(c0, own, x0); c1 = madd(c1, own, x1);
+      own = v128.load(at + 3 * qBytes);
+      d0 = madd(d0, own, x0); d1 = madd(d1, own, x1);
+      k0 += <usize>4 << elementShift(F16); k1 += <usize>4 << elementShift(F16);
+    }
+    let s = f32x4.mul(sumLanes4(a0, b0, c0, d0), f32x4.splat(scale));
+      v128.store32_lane(score, s, 0);
+    v128.store32_lane(score + scoreBytes, s, 1);
+    v128.store32_lane(score + 2 * scoreBytes, s, 2);
+    v128.store32_lane(score + 3 * scoreBytes, s, 3);
+    if (count > 1) {
+      s = f32x4.mul(sumLanes4(a1, b1, c1, d1), f32x4.splat(scale));
+      v128.store32_lane(score, s, 0, 4);
+      v128.store32_lane(score + scoreBytes, s, 1, 4);
+      v128.store32_lane(score + 2 * scoreBytes, s, 2, 4);
+      v128.store32_lane(score + 3 * scoreBytes, s, 3, 4);
     }
   }
-  const divisor = f32x4.splat(sum);
-  v128.store(y, f32x4.div(a, divisor));
-  v128.store(y, f32x4.div(b, divisor), 16);
-  v128.store(y, f32x4.div(c, divisor), 32);
-  v128.store(y, f32x4.div(d, divisor), 48);
 }
 
-/** The same for one channel. */
-@inline function values1(scores: usize, values: usize, pageTable: usize, y: usize, first: i32, count: i32, pageTokens: i32, pageBytes: usize, headBytes: usize, sum: f32): void {
-  let a: f32 = 0;
-  pageTable += <usize>(first / pageTokens) << 2;
-  for (let position = first; position < count; pageTable += 4) {
-    const offset = position % pageTokens;
-    let value = values + <usize>load<i32>(pageTable) * pageBytes + <usize>offset * headBytes;
-    const end = min(position - offset + pageTokens, count);
-    for (; position < end; position++, scores += 4, value += headBytes) a += load<f32>(scores) * load<f32>(value);
+
+/** Weights of int8 values take the values' scales. */
+function scaleWeights(weights: usize, scales: usize, pageTable: usize, headRow: usize, pageRows: usize, pageTokens: i32, first: i32, end: i32): void {
+  for (let position = first; position < end; position++, weights += 4) {
+    const row = headRow + <usize>load<i32>(pageTable + (<usize>(position / pageTokens) << 2)) * pageRows + <usize>(position % pageTokens);
+    store<f32>(weights, load<f32>(weights) * load<f32>(scales + (row << 2)));
   }
-  store<f32>(y, a / sum);
 }
 
-export function attention(q: usize, keyPages: usize, valuePages: usize, positions: usize, sequenceOf: usize, pageTables: usize, slopes: usize, scores: usize, y: usize, tokens: i32, heads: i32, kvHeads: i32, headDim: i32, pageTokens: i32, maxPages: i32, scale: f32, window: i32, softcap: f32): void {
-  const headBytes = <usize>headDim << 2, kvHeadBytes = <usize>pageTokens * headBytes, pageBytes = <usize>kvHeads * kvHeadBytes;
-  for (let token = 0; token < tokens; token++, positions += 4, sequenceOf += 4) {
-    const count = load<i32>(positions) + 1, first = max(0, count - window), seen = count - first;
-    const pageTable = pageTables + (<usize>load<i32>(sequenceOf) * <usize>maxPages << 2);
-    for (let head = 0; head < heads; head++, q += headBytes, y += headBytes) {
-      const kvHead = <usize>(head * kvHeads / heads) * kvHeadBytes;
-      let score = scores, page = pageTable + (<usize>(first / pageTokens) << 2);
-      for (let position = first; position < count; page += 4) {
-        const offset = position % pageTokens;
-        let key = keyPages + kvHead + <usize>load<i32>(page) * pageBytes + <usize>offset * headBytes;
-        const end = min(position - offset + pageTokens, count);
-        for (; position < end; position++, score += 4, key += headBytes) store<f32>(score, dot(q, key, headBytes) * scale);
+/** sums [32 channels] += weight * value over `count` rows, `values` the first one's first channel. */
+@inline function values32Of(dtype: i32, weights: usize, values: usize, rowBytes: usize, count: i32, sums: usize): void {
+  const mask = i32x4.splat(halfMask), step = <usize>4 << elementShift(dtype);
+  let a = v128.load(sums), b = v128.load(sums, 16), c = v128.load(sums, 32), d = v128.load(sums, 48);
+  let e = v128.load(sums, 64), f = v128.load(sums, 80), g = v128.load(sums, 96), h = v128.load(sums, 112);
+  for (const end = weights + (<usize>count << 2); weights < end; weights += 4, values += rowBytes) {
+    const weight = v128.load32_splat(weights);
+    a = madd(a, weight, loadValues(dtype, values, mask));
+    b = madd(b, weight, loadValues(dtype, values + step, mask));
+    c = madd(c, weight, loadValues(dtype, values + 2 * step, mask));
+    d = madd(d, weight, loadValues(dtype, values + 3 * step, mask));
+    e = madd(e, weight, loadValues(dtype, values + 4 * step, mask));
+    f = madd(f, weight, loadValues(dtype, values + 5 * step, mask));
+    g = madd(g, weight, loadValues(dtype, values + 6 * step, mask));
+    h = madd(h, weight, loadValues(dtype, values + 7 * step, mask));
+  }
+  v128.store(sums, a); v128.store(sums, b, 16); v128.store(sums, c, 32); v128.store(sums, d, 48);
+  v128.store(sums, e, 64); v128.store(sums, f, 80); v128.store(sums, g, 96); v128.store(sums, h, 112);
+}
+
+function values32(dtype: i32, weights: usize, values: usize, rowBytes: usize, count: i32, sums: usize): void {
+  if (dtype == F16) values32Of(F16, weights, values, rowBytes, count, sums);
+  else if (dtype == 0) values32Of(0, weights, values, rowBytes, count, sums);
+  else values32Of(2, weights, values, rowBytes, count, sums);
+}
+
+/** y [4 tokens, up to 8 channels] = sum over positions of weight * value / sums [4]; `values` is the first channel of row 0 of page 0. */
+function values8x4(weights: usize, scoreBytes: usize, values: usize, pageTable: usize, headRow: usize, pageRows: usize, pageTokens: i32, first: i32, end: i32, rowBytes: usize, y: usize, yStride: usize, channels: i32, sums: v128): void {
+  const mask = i32x4.splat(halfMask), step = <usize>4 << elementShift(F16);
+  let a0 = f32x4.splat(0), b0 = a0, c0 = a0, d0 = a0, a1 = a0, b1 = a0, c1 = a0, d1 = a0;
+  for (let position = first; position < end; ) {
+    const offset = position % pageTokens, runEnd = min(position - offset + pageTokens, end);
+    let at = values + (headRow + <usize>load<i32>(pageTable + (<usize>(position / pageTokens) << 2)) * pageRows + <usize>offset) * rowBytes;
+    for (; position < runEnd; position++, weights += 4, at += rowBytes) {
+      const v0 = loadValues(F16, at, mask), v1 = loadValues(F16, at + step, mask);
+      let weight = v128.load32_splat(weights);
+      a0 = madd(a0, weight, v0); a1 = madd(a1, weight, v1);
+      weight = v128.load32_splat(weights + scoreBytes);
+      b0 = madd(b0, weight, v0); b1 = madd(b1, weight, v1);
+      weight = v128.load32_splat(weights + 2 * scoreBytes);
+      c0 = madd(c0, weight, v0); c1 = madd(c1, weight, v1);
+      weight = v128.load32_splat(weights + 3 * scoreBytes);
+      d0 = madd(d0, weight, v0); d1 = madd(d1, weight, v1);
+    }
+  }
+  let divisor = v128.shuffle<i32>(sums, sums, 0, 0, 0, 0);
+  storeLanes(y, f32x4.div(a0, divisor), channels);
+  storeLanes(y + 16, f32x4.div(a1, divisor), channels - 4);
+  divisor = v128.shuffle<i32>(sums, sums, 1, 1, 1, 1);
+  storeLanes(y + yStride, f32x4.div(b0, divisor), channels);
+  storeLanes(y + yStride + 16, f32x4.div(b1, divisor), channels - 4);
+  divisor = v128.shuffle<i32>(sums, sums, 2, 2, 2, 2);
+  storeLanes(y + 2 * yStride, f32x4.div(c0, divisor), channels);
+  storeLanes(y + 2 * yStride + 16, f32x4.div(c1, divisor), channels - 4);
+  divisor = v128.shuffle<i32>(sums, sums, 3, 3, 3, 3);
+  storeLanes(y + 3 * yStride, f32x4.div(d0, divisor), channels);
+  storeLanes(y + 3 * yStride + 16, f32x4.div(d1, divisor), channels - 4);
+}
+
+export function attention(task: usize, part: i32, parts: i32): void {
+  const q = load<usize>(task), keyPages = load<usize>(task, 4), valuePages = load<usize>(task, 8), keyScales = load<usize>(task, 12), valueScales = load<usize>(task, 16);
+  const positions = load<usize>(task, 20), sequenceOf = load<usize>(task, 24), pageTables = load<usize>(task, 28), slopes = load<usize>(task, 32), y = load<usize>(task, 40);
+  const tokens = load<i32>(task, 44), heads = load<i32>(task, 48), kvHeads = load<i32>(task, 52), headDim = load<i32>(task, 56), pageTokens = load<i32>(task, 60);
+  const maxPages = load<i32>(task, 64), window = load<i32>(task, 72), softcap = load<f32>(task, 76), scoreStride = load<usize>(task, 80), rowsOfScratch = load<usize>(task, 84), dtype = load<i32>(task, 88);
+  const stride = <usize>(headDim + 3 & ~3), rowBytes = stride << elementShift(dtype), qBytes = <usize>(headDim + 31 & ~31) << 2, scoreBytes = scoreStride << 2;
+  const qFactor: f32 = dtype == 1 ? 1.2676506002282294e30 : 1, weightFactor: f32 = dtype == 1 ? 5.192296858534828e33 : 1;
+  const scale = load<f32>(task, 68) * <f32>(dtype == 1 ? 4096 : 1);
+  const own = load<usize>(task, 36) + <usize>part * rowsOfScratch * (qBytes + scoreBytes), scores = own + rowsOfScratch * qBytes;
+  const headBytes = <usize>headDim << 2, tokenBytes = <usize>heads * headBytes, pageRows = <usize>kvHeads * pageTokens;
+  const fours = dtype == F16 ? tokens >> 2 : 0, units = fours * heads;
+
+  // Heads outside, so that a head's keys and values stay in the cache for all tokens.
+  for (let unit = part; unit < units; unit += parts) {
+    const token = unit % fours << 2, head = unit / fours;
+    if (!inARow(positions, sequenceOf, token, tokens)) continue;
+    const headRow = <usize>(head * kvHeads / heads) * pageTokens;
+    const count = load<i32>(positions + (<usize>token << 2)) + 1, first = max(0, count - window), end = count + 3;
+    const pageTable = pageTables + (<usize>load<i32>(sequenceOf + (<usize>token << 2)) * maxPages << 2);
+    const from = q + <usize>token * tokenBytes + <usize>head * headBytes, to = y + <usize>token * tokenBytes + <usize>head * headBytes;
+    for (let i: usize = 0; i < 4; i++) padRow(from + i * tokenBytes, own + i * (stride << 2), headDim, qFactor);
+    for (let position = first, score = scores; position < end; ) {
+      const offset = position % pageTokens, run = min(pageTokens - offset, end - position);
+      const row = headRow + <usize>load<i32>(pageTable + (<usize>(position / pageTokens) << 2)) * pageRows + <usize>offset;
+      scoreRun4(own, keyPages + row * rowBytes, score, run, stride, scoreStride, scale);
+      position += run;
+      score += <usize>run << 2;
+    }
+    let sums = f32x4.splat(0);
+    for (let i = 0; i < 4; i++) {
+      // This token's own positions among all that were scored; the others weigh nothing.
+      const begin = max(0, count + i - window) - first, seen = count + i - first - begin, all = scores + <usize>i * scoreBytes, mine = all + (<usize>begin << 2);
+      const sum = weigh(mine, seen, softcap, slopes == 0 ? 0 : load<f32>(slopes + (<usize>head << 2)), weightFactor);
+      memory.fill(all, 0, <usize>begin << 2);
+      memory.fill(mine + (<usize>seen << 2), 0, <usize>(end - count - i) << 2);
+      sums = v128.shuffle<i32>(sums, f32x4.splat(sum), 1, 2, 3, 4);
+    }
+    for (let channel = 0; channel < headDim; channel += 8)
+      values8x4(scores, scoreBytes, valuePages + (<usize>channel << elementShift(dtype)), pageTable, headRow, pageRows, pageTokens, first, end, rowBytes, to + (<usize>channel << 2), tokenBytes, headDim - channel, sums);
+  }
+
+  // Pages outside, so that each is read once, from its beginning to its end.
+  const firstHead = share(heads, part, parts), lastHead = share(heads, part + 1, parts);
+  for (let token = 0; token < tokens; token++) {
+    if (fours > 0 && inARow(positions, sequenceOf, token & ~3, tokens)) continue;
+    const count = load<i32>(positions + (<usize>token << 2)) + 1, first = max(0, count - window);
+    const pageTable = pageTables + (<usize>load<i32>(sequenceOf + (<usize>token << 2)) * maxPages << 2);
+    for (let head = firstHead, at = own; head < lastHead; head++, at += qBytes) padRow(q + <usize>token * tokenBytes + <usize>head * headBytes, at, headDim, qFactor);
+    for (let position = first; position < count; ) {
+      const offset = position % pageTokens, run = min(pageTokens - offset, count - position);
+      const pageRow = <usize>load<i32>(pageTable + (<usize>(position / pageTokens) << 2)) * pageRows + <usize>offset;
+      for (let head = firstHead; head < lastHead; head++) {
+        const row = pageRow + <usize>(head * kvHeads / heads) * pageTokens, place = <usize>(head - firstHead);
+        scoreRun(dtype, own + place * qBytes, keyPages + row * rowBytes, keyScales + (row << 2), scores + place * scoreBytes + (<usize>(position - first) << 2), run, stride, scale);
       }
-      if (softcap < Infinity) capScores(scores, seen, softcap);
-      if (slopes != 0) addDistances(scores, seen, load<f32>(slopes + (<usize>head << 2)));
-      const sum = softmaxWeights(scores, seen);
-      let channel: usize = 0;
-      for (; channel + 64 <= headBytes; channel += 64) values16(scores, valuePages + kvHead + channel, pageTable, y + channel, first, count, pageTokens, pageBytes, headBytes, sum);
-      for (; channel < headBytes; channel += 4) values1(scores, valuePages + kvHead + channel, pageTable, y + channel, first, count, pageTokens, pageBytes, headBytes, sum);
+      position += run;
+    }
+    // The sums of values take the places of the queries, the sum of weights the last place of its scores.
+    memory.fill(own, 0, <usize>(lastHead - firstHead) * qBytes);
+    for (let head = firstHead; head < lastHead; head++) {
+      const mine = scores + <usize>(head - firstHead) * scoreBytes;
+      const sum = weigh(mine, count - first, softcap, slopes == 0 ? 0 : load<f32>(slopes + (<usize>head << 2)), weightFactor);
+      if (dtype == 2) scaleWeights(mine, valueScales, pageTable, <usize>(head * kvHeads / heads) * pageTokens, pageRows, pageTokens, first, count);
+      store<f32>(mine + scoreBytes - 4, sum);
+    }
+    for (let position = first; position < count; ) {
+      const offset = position % pageTokens, run = min(pageTokens - offset, count - position);
+      const pageRow = <usize>load<i32>(pageTable + (<usize>(position / pageTokens) << 2)) * pageRows + <usize>offset;
+      for (let head = firstHead; head < lastHead; head++) {
+        const row = pageRow + <usize>(head * kvHeads / heads) * pageTokens, place = <usize>(head - firstHead);
+        for (let channel = 0; channel < headDim; channel += 32)
+          values32(dtype, scores + place * scoreBytes + (<usize>(position - first) << 2), valuePages + row * rowBytes + (<usize>channel << elementShift(dtype)), rowBytes, run, own + place * qBytes + (<usize>channel << 2));
+      }
+      position += run;
+    }
+    for (let head = firstHead; head < lastHead; head++) {
+      const place = <usize>(head - firstHead), to = y + <usize>token * tokenBytes + <usize>head * headBytes, divisor = v128.load32_splat(scores + place * scoreBytes + scoreBytes - 4);
+      for (let channel = 0; channel < headDim; channel += 4) storeLanes(to + (<usize>channel << 2), f32x4.div(v128.load(own + place * qBytes + (<usize>channel << 2)), divisor), headDim - channel);
     }
   }
+}
+
+/** Whether the four tokens from `token` on are neighbours in one sequence. */
+function inARow(positions: usize, sequenceOf: usize, token: i32, tokens: i32): bool {
+  if (token + 4 > tokens) return false;
+  positions += <usize>token << 2;
+  sequenceOf += <usize>token << 2;
+  for (let i = 1; i < 4; i++) {
+    const at = <usize>i << 2;
+    if (load<i32>(sequenceOf) != load<i32>(sequenceOf + at) || load<i32>(positions) + i != load<i32>(positions + at)) return false;
+  }
+  return true;
+}
+
+/** scores [count] of one token and head become weights times factor; returns the weights' sum. slope 0: no distances. */
+function weigh(scores: usize, count: i32, softcap: f32, slope: f32, factor: f32): f32 {
+  if (softcap < Infinity) capScores(scores, count, softcap);
+  if (slope != 0) addDistances(scores, count, slope);
+  return softmaxWeights(scores, count, factor);
 }

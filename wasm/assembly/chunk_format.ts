@@ -3,7 +3,7 @@
 
 import { crumbMask, nibbleMask } from './constants';
 import { dot, dot16 } from './dot';
-import { loadHalf4 } from './lanes';
+import { loadHalfLow } from './lanes';
 
 /** The format whose value is looked up; others are their number of bits. */
 export const TABLE = 16;
@@ -58,28 +58,42 @@ export const TABLE = 16;
 }
 
 /** low[16] and high[16]: as they are for parts, else the bytes of 128 * high + low - 2^13. */
-@inline export function lowTableOf(tables: usize): v128 {
+@inline export function lowTableOf(parts: bool, tables: usize): v128 {
   const low = v128.load(tables);
-  return inParts(TABLE) ? low : v128.or(low, i8x16.shl(v128.load(tables, 16), 7));
+  return parts ? low : v128.or(low, i8x16.shl(v128.load(tables, 16), 7));
 }
-@inline export function highTableOf(tables: usize): v128 {
+@inline export function highTableOf(parts: bool, tables: usize): v128 {
   const high = v128.load(tables, 16);
-  return inParts(TABLE) ? high : i8x16.sub(i8x16.shr_u(high, 1), i8x16.splat(32));
+  return parts ? high : i8x16.sub(i8x16.shr_u(high, 1), i8x16.splat(32));
+}
+
+/** The i16 of even and of odd bytes, from the look-ups of both tables (not in parts). */
+@inline export function evenValues(low: v128, high: v128, bytes: v128): v128 {
+  return v128.or(v128.and(low, bytes), i16x8.shl(high, 8));
+}
+@inline export function oddValues(low: v128, high: v128, bytes: v128): v128 {
+  return v128.or(i16x8.shr_u(low, 8), v128.andnot(high, bytes));
 }
 
 /** sum + x . values; `bytes` are bytesOf's. */
 @inline export function product(format: i32, even: v128, odd: v128, w: v128, bytes: v128, lowTable: v128, highTable: v128, sum: v128): v128 {
   if (format != TABLE) return dot(isWide(format), even, odd, w, bytes, sum);
   const low = lookUp(lowTable, w), high = lookUp(highTable, w);
-  return dot16(even, odd, v128.or(v128.and(low, bytes), i16x8.shl(high, 8)), v128.or(i16x8.shr_u(low, 8), v128.andnot(high, bytes)), sum);
+  return dot16(even, odd, evenValues(low, high, bytes), oddValues(low, high, bytes), sum);
 }
 
 @inline export function maskOf(format: i32): v128 {
   return i32x4.splat(format < 4 ? crumbMask : nibbleMask);
 }
 
-@inline export function scale4(format: i32, scale: usize, mask: v128, factor: v128): v128 {
-  return format == TABLE ? v128.load(scale) : loadHalf4(scale, mask, factor);
+/** Scales of 4 rows, of f16 ones 2^-112 times (loadHalfLow): the activations' scales bring 2^64 of that back, the sum the rest. */
+@inline export function scale4(format: i32, scale: usize, half: v128): v128 {
+  return format == TABLE ? v128.load(scale) : loadHalfLow(scale, half);
+}
+
+/** What is left to multiply a row's sum by. */
+@inline export function sumFactor(format: i32): f32 {
+  return format == TABLE ? 1 : 281474976710656;
 }
 
 /** -zero * sum(x8) for 4 rows; `minus` is -sum(x8), splatted, and fits 16 bits. An i16 of a table has no zero point left. */

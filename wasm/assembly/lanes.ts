@@ -23,7 +23,12 @@
 
 /** Four f16 at `pointer` as f32, exactly, any sign, no infinities or NaN. mask and factor: constants.ts, splatted. */
 @inline export function loadHalf4(pointer: usize, mask: v128, factor: v128): v128 {
-  return f32x4.mul(v128.and(i32x4.shl(v128.load16x4_s(pointer), 13), mask), factor);
+  return f32x4.mul(loadHalfLow(pointer, mask), factor);
+}
+
+/** The same 2^-112 times, exactly, for sums that take the factor elsewhere. */
+@inline export function loadHalfLow(pointer: usize, mask: v128): v128 {
+  return v128.and(i32x4.shl(v128.load16x4_s(pointer), 13), mask);
 }
 
 /** Stores the first `count` of four lanes. */

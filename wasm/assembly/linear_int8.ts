@@ -8,17 +8,18 @@
 // blocks = ceil(rows / 8), octets = ceil(cols / 8) <= 16384, for then |sum| <= 2^31 - 1.
 // Accumulation: integers over the whole row, exact; outliers in f32 in order of channels; then as the formula is written, left to right.
 // Activations are wide in both builds (dot.ts). Sums of w + 128 may wrap on the way; the end fits.
-// Reference: test/wasm/oracle.ts, linearInt8; the method: T. Dettmers et al., arXiv 2208.07339.
+// Split by blocks. Reference: test/wasm/oracle.ts, linearInt8; the method: T. Dettmers et al., arXiv 2208.07339.
 
 import { byteSplat, dot, highEven, highOdd, lowEven, lowOdd, octetBytes } from './dot';
 import { storeLanes } from './lanes';
+import { share } from './task';
 
 @inline function corrected(sum: v128, minus: v128): v128 {
   return i32x4.add(sum, i32x4.shl(minus, 7));
 }
 
 /** The last steps for one token times 4 rows; `q` is the block's, plus 16 for its second half. */
-@inline function finish(sum: v128, q: usize, scale: usize, bias: usize, x: usize, xScale: usize, outliers: usize, outlierCount: i32, y: usize, count: i32): void {
+function finish(sum: v128, q: usize, scale: usize, bias: usize, x: usize, xScale: usize, outliers: usize, outlierCount: i32, y: usize, count: i32): void {
   const s = v128.load(scale);
   let out = f32x4.add(f32x4.mul(f32x4.convert_i32x4_s(sum), f32x4.mul(v128.load32_splat(xScale), s)), v128.load(bias));
   if (outlierCount > 0) {
@@ -76,13 +77,17 @@ import { storeLanes } from './lanes';
   finish(corrected(d, v128.load32_splat(minusSum, 12)), q, scale, bias, x + 3 * floatStride, xScale + 12, outliers + 3 * floatStride, load<i32>(outlierCount, 12), y + 3 * yStride, count);
 }
 
-export function linear_int8(q: usize, scale: usize, bias: usize, x: usize, x8: usize, xScale: usize, minusSum: usize, outliers: usize, outlierCount: usize, y: usize, tokens: i32, rows: i32, cols: i32, octets: i32): void {
-  const xStride = <usize>octets * octetBytes(true), floatStride = <usize>cols << 2, yStride = <usize>rows << 2;
-  for (let row = 0; row < rows; row += 8) {
-    let token = 0, xt = x, x8t = x8, scaleT = xScale, minusT = minusSum, outliersT = outliers, countT = outlierCount, yt = y;
+export function linear_int8(task: usize, part: i32, parts: i32): void {
+  const tokens = load<i32>(task, 40), rows = load<i32>(task, 44), cols = load<i32>(task, 48), octets = load<i32>(task, 52);
+  const xStride = <usize>octets * octetBytes(true), floatStride = <usize>cols << 2, yStride = <usize>rows << 2, blocks = rows + 7 >> 3;
+  const first = share(blocks, part, parts), end = share(blocks, part + 1, parts) << 3, before = <usize>first << 5;
+  let q = load<usize>(task) + (<usize>first * octets << 6), scale = load<usize>(task, 4) + before, bias = load<usize>(task, 8) + before, y = load<usize>(task, 36) + before;
+  for (let row = first << 3; row < end; row += 8) {
+    let xt = load<usize>(task, 12), x8t = load<usize>(task, 16), scaleT = load<usize>(task, 20), minusT = load<usize>(task, 24), outliersT = load<usize>(task, 28), countT = load<usize>(task, 32);
+    let token = 0, yt = y;
     for (; token + 4 <= tokens; token += 4) {
-      tile4(q, scale, bias, xt, x8t, scaleT, minusT, outliersT, countT, yt, rows, rows - row, octets, cols);
-      tile4(q + 16, scale + 16, bias + 16, xt, x8t, scaleT, minusT, outliersT, countT, yt + 16, rows, rows - row - 4, octets, cols);
+      for (let half: usize = 0; half < 32; half += 16)
+        tile4(q + half, scale + half, bias + half, xt, x8t, scaleT, minusT, outliersT, countT, yt + half, rows, rows - row - <i32>(half >> 2), octets, cols);
       xt += 4 * floatStride; x8t += 4 * xStride; scaleT += 16; minusT += 16; outliersT += 4 * floatStride; countT += 16; yt += 4 * yStride;
     }
     for (; token < tokens; token++) {

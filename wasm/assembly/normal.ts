@@ -3,13 +3,13 @@
 // digits; exp takes t^2 in two parts. IEEE operations only; relative error about 1e-6 at most, down to the smallest normal result.
 // Polynomials: Cephes ndtrf (S. Moshier), netlib.org/cephes/single.tgz. Reference: test/wasm/activation.test.ts, in f64.
 
-import { exp4 } from './exp';
+import { expCall4 } from './exp';
 
 @inline function step(p: v128, z: v128, c: f32): v128 {
   return f32x4.add(f32x4.mul(p, z), f32x4.splat(c));
 }
 
-@inline export function normal4(x: v128): v128 {
+export function normal4(x: v128): v128 {
   const one = f32x4.splat(1), half = f32x4.splat(0.5);
   const t = f32x4.mul(f32x4.abs(x), f32x4.splat(0.70710678118654752));
 
@@ -46,7 +46,7 @@ import { exp4 } from './exp';
   // x^2 / 2 = head^2 / 2 + (x - head)(x + head) / 2; the head has 12 bits, so its square is exact.
   const size = f32x4.abs(x), head = v128.and(size, i32x4.splat(0xfffff000));
   const rest = f32x4.mul(f32x4.mul(f32x4.sub(size, head), f32x4.add(size, head)), half);
-  const tail = f32x4.mul(exp4(f32x4.neg(f32x4.mul(f32x4.mul(head, head), half))), exp4(f32x4.neg(rest)));
+  const tail = f32x4.mul(expCall4(f32x4.neg(f32x4.mul(f32x4.mul(head, head), half))), expCall4(f32x4.neg(rest)));
   const farErfc = f32x4.mul(f32x4.mul(tail, q), v128.bitselect(p, r, f32x4.lt(t, f32x4.splat(2))));
 
   const erfc = v128.bitselect(f32x4.sub(one, erf), farErfc, f32x4.lt(t, one));

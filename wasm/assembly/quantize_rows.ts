@@ -3,30 +3,40 @@
 //   channels     [octets * 8] i32, the channel in each place, cols for none; 0: place k holds channel k, and cols = octets * 8
 //   groupOctets  [groups] i32, octets (8 places) of each weight group
 //   q            [tokens, octets * 8] i8, or i16 where wide, as dot.ts takes them
+//   together     1, or 4: words of 4 bytes of q, scale and minusSum then lie as [ceil(tokens / 4), words, 4 tokens], as tile.ts takes them
 //   levels       127, or where wide up to 1,023, the most whose sum over a chunk fits 16 bits (chunk_format.ts, correction)
-//   scale        [tokens, chunks] f32
+//   factor       a power of two that the kernel wants in the scale
+//   scale        [tokens, chunks] f32, times factor
 //   minusSum     [tokens, chunks] i32, minus the sum of the chunk's q: what a zero point of 1 contributes
-//   gathered     [octets * 8] f32, scratch, with `channels` only
+//   gathered     [parts, octets * 8] f32, scratch, with `channels` only
 // A chunk is 32 places of one weight group, the group's last chunk what is left. A chunk whose absmax is under 1e-30 becomes zeros; one
 // that holds a NaN or an infinity gets such a scale, and so do the outputs.
-// Reference: test/wasm/oracle.ts, quantizeRow.
+// Split by tokens. Reference: test/wasm/oracle.ts, quantizeRow.
 
 import { octetBytes } from './dot';
 import { maxLane } from './lanes';
+import { share } from './task';
 
-export function quantize_rows(x: usize, channels: usize, groupOctets: usize, q: usize, scale: usize, minusSum: usize, gathered: usize, tokens: i32, cols: i32, octets: i32, groups: i32, levels: f32, wide: bool): void {
-  for (let token = 0; token < tokens; token++, x += <usize>cols << 2) {
+export function quantize_rows(task: usize, part: i32, parts: i32): void {
+  const channels = load<usize>(task, 4), groupOctets = load<usize>(task, 8), tokens = load<i32>(task, 28), cols = load<i32>(task, 32);
+  const octets = load<i32>(task, 36), groups = load<i32>(task, 40), chunks = load<i32>(task, 44), levels = load<f32>(task, 48), wide = load<bool>(task, 52), factor = load<f32>(task, 56), together = load<u32>(task, 60), stride = <usize>together << 2;
+  const gathered = load<usize>(task, 24) + (<usize>part * octets << 5), first = share(tokens, part, parts), end = share(tokens, part + 1, parts);
+  let x = load<usize>(task) + (<usize>first * cols << 2);
+  for (let token = <u32>first; token < <u32>end; token++, x += <usize>cols << 2) {
+    const before = <usize>(token / together * together), lane = <usize>(token % together) << 2;
+    let q = load<usize>(task, 12) + before * octets * octetBytes(wide) + lane;
+    let scale = load<usize>(task, 16) + (before * chunks << 2) + lane, minusSum = load<usize>(task, 20) + (before * chunks << 2) + lane;
     let from = x;
     if (channels != 0) {
       gather(x, channels, gathered, cols, octets << 3);
       from = gathered;
     }
     for (let group = 0; group < groups; group++) {
-      for (let left = load<i32>(groupOctets + (<usize>group << 2)); left > 0; left -= 4, scale += 4, minusSum += 4) {
+      for (let left = load<i32>(groupOctets + (<usize>group << 2)); left > 0; left -= 4, scale += stride, minusSum += stride) {
         const count = <usize>min(left, 4);
-        quantizeChunk(wide, levels, from, q, scale, minusSum, count << 5);
+        quantizeChunk(wide, levels, factor, from, q, stride, scale, minusSum, count << 5);
         from += count << 5;
-        q += count * octetBytes(wide);
+        q += count * octetBytes(wide) * together;
       }
     }
   }
@@ -41,14 +51,13 @@ function gather(x: usize, channels: usize, y: usize, cols: i32, places: i32): vo
 
 /** Four activations times `inverse`, rounded half to even. */
 @inline export function rounded4(x: v128, inverse: v128): v128 {
-  return i32x4.trunc_sat_f32x4_s(f32x4.nearest(f32x4.mul(x, inverse)));
+  // Adding 1.5 * 2^23 leaves the integer in the lowest bits, rounded half to even. |x * inverse| < 2^22.
+  return i32x4.sub(f32x4.add(f32x4.mul(x, inverse), f32x4.splat(12582912)), i32x4.splat(0x4b400000));
 }
 
-/** An octet as dot.ts takes it, from its first and last four integers. */
-@inline export function storeOctet(wide: bool, q: usize, a: v128, b: v128): void {
-  const words = i16x8.narrow_i32x4_s(a, b);
-  if (wide) v128.store(q, v128.shuffle<i16>(words, words, 0, 2, 1, 3, 4, 6, 5, 7));
-  else v128.store64_lane(q, i8x16.narrow_i16x8_s(words, words), 0);
+/** A wide octet as dot.ts takes it. */
+@inline export function evenThenOdd(words: v128): v128 {
+  return v128.shuffle<i16>(words, words, 0, 2, 1, 3, 4, 6, 5, 7);
 }
 
 /** -(l0 + l1 + l2 + l3) */
@@ -57,17 +66,32 @@ function gather(x: usize, channels: usize, y: usize, cols: i32, places: i32): vo
   return -(i32x4.extract_lane(sum, 0) + i32x4.extract_lane(sum, 1));
 }
 
-function quantizeChunk(wide: bool, levels: f32, x: usize, q: usize, scale: usize, minusSum: usize, bytes: usize): void {
+function quantizeChunk(wide: bool, levels: f32, factor: f32, x: usize, q: usize, stride: usize, scale: usize, minusSum: usize, bytes: usize): void {
   let largest = f32x4.splat(0);
   for (let k: usize = 0; k < bytes; k += 16) largest = f32x4.max(largest, f32x4.abs(v128.load(x + k)));
-  const absmax = maxLane(largest);
+  let absmax = maxLane(largest);
+  // Times whatever integers an infinity becomes, this is NaN and not hidden.
+  if (absmax == Infinity) absmax = NaN;
   const inverse = f32x4.splat(absmax > 1e-30 ? levels / absmax : 0);
   let sum = i32x4.splat(0);
-  for (const end = x + bytes; x < end; x += 32, q += octetBytes(wide)) {
+  for (const end = x + bytes; x < end; x += 32) {
     const a = rounded4(v128.load(x), inverse), b = rounded4(v128.load(x, 16), inverse);
     sum = i32x4.add(sum, i32x4.add(a, b));
-    storeOctet(wide, q, a, b);
+    const words = i16x8.narrow_i32x4_s(a, b);
+    if (wide) {
+      const pairs = evenThenOdd(words);
+      v128.store32_lane(q, pairs, 0);
+      v128.store32_lane(q + stride, pairs, 1);
+      v128.store32_lane(q + 2 * stride, pairs, 2);
+      v128.store32_lane(q + 3 * stride, pairs, 3);
+      q += 4 * stride;
+    } else {
+      const bytes = i8x16.narrow_i16x8_s(words, words);
+      v128.store32_lane(q, bytes, 0);
+      v128.store32_lane(q + stride, bytes, 1);
+      q += 2 * stride;
+    }
   }
-  store<f32>(scale, absmax / levels);
+  store<f32>(scale, absmax / levels * factor);
   store<i32>(minusSum, minusLanes(sum));
 }

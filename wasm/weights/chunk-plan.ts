@@ -17,6 +17,8 @@ export interface ChunkPlan {
 }
 
 export interface PlacedPlan {
+  /** Equal when the plans quantize activations alike: then one quantization serves both weights. */
+  activationOrder: string;
   groups: number;
   octets: number;
   chunks: number;
@@ -47,15 +49,27 @@ export function planChunks(inFeatures: number, groups: number, groupOf: (channel
   return { present, places, groupOctets, octets, chunks };
 }
 
+/** Plans that lie in a memory, by their activation order and groups: equal ones lie there once. */
+const placedPlans = new WeakMap<KernelMemory, Map<string, PlacedPlan>>();
+
 export function placePlan(memory: KernelMemory, plan: ChunkPlan, inFeatures: number, label: string): PlacedPlan {
+  const { groupOctets, places, octets, chunks } = plan;
+  const inOrder = places.length === inFeatures && places.every((channel, at) => channel === at);
+  const wholeChunks = groupOctets.every((count) => count % 4 === 0);
+  const order = inOrder ? `${octets} in order` : places.join();
+  const activationOrder = wholeChunks ? order : `${order} in groups of ${groupOctets.join()}`;
+  const plans = placedPlans.get(memory) ?? new Map<string, PlacedPlan>();
+  placedPlans.set(memory, plans);
+  const key = `${groupOctets.join()} ${activationOrder}`;
+  const known = plans.get(key);
+  if (known !== undefined) return known;
   const place = (values: Int32Array) => {
     const address = memory.permanent(values.byteLength, label);
     memory.i32(address, values.length).set(values);
     return address;
   };
-  const { groupOctets, places, octets, chunks } = plan;
-  const inOrder = places.length === inFeatures && places.every((channel, at) => channel === at);
-  return {
+  const placed: PlacedPlan = {
+    activationOrder,
     groups: groupOctets.length,
     octets,
     chunks,
@@ -63,4 +77,6 @@ export function placePlan(memory: KernelMemory, plan: ChunkPlan, inFeatures: num
     channels: inOrder ? null : place(places),
     bytes: groupOctets.byteLength + (inOrder ? 0 : places.byteLength),
   };
+  plans.set(key, placed);
+  return placed;
 }

@@ -15,8 +15,8 @@ export interface GptqLinear extends Linear {
   q: number;
   /** [blocks, groups, 8] f16 */
   scales: number;
-  /** Symmetric: 2^(bits−1) throughout. Asymmetric: [blocks, groups, 8] u8 at `address`. */
-  zeros: { kind: 'symmetric' } | { kind: 'asymmetric'; address: number };
+  /** [blocks, groups, 8] u8; null: 2^(bits−1) throughout */
+  zeros: number | null;
   /** [blocks·8] f32, zeros without a bias */
   bias: number;
 }
@@ -49,10 +49,8 @@ export function loadGptq(memory: KernelMemory, weight: GptqWeight, label: string
   const { placedScales, placedZeros } = regroup(weight, plan.present, scaleCount, zeroWords);
   memory.u16(scales, scaleCount).set(placedScales);
   const symmetric = placedZeros.every((zero) => zero === 2 ** (bits - 1));
-  const zeros: GptqLinear['zeros'] = symmetric
-    ? { kind: 'symmetric' }
-    : { kind: 'asymmetric', address: memory.permanent(scaleCount, label) };
-  if (zeros.kind === 'asymmetric') memory.u8(zeros.address, scaleCount).set(placedZeros);
+  const zeros = symmetric ? null : memory.permanent(scaleCount, label);
+  if (zeros !== null) memory.u8(zeros, scaleCount).set(placedZeros);
   return {
     kind: 'gptq',
     memory,

@@ -111,16 +111,12 @@ fn values(share: Codes, piece: u32, zero: f32, row: u32, unit: u32) -> vec4<f32>
   return centred(share[piece / 4u] >> (8u * (piece % 4u)), zero);
 #endif
 #if BITS_3
-  switch (piece) {
-    case 0u: { return centred(share.x, zero); }
-    case 1u: { return centred(share.x >> 12u, zero); }
-    case 2u: { return centred((share.x >> 24u) | (share.y << 8u), zero); }
-    case 3u: { return centred(share.y >> 4u, zero); }
-    case 4u: { return centred(share.y >> 16u, zero); }
-    case 5u: { return centred((share.y >> 28u) | (share.z << 4u), zero); }
-    case 6u: { return centred(share.z >> 8u, zero); }
-    default: { return centred(share.z >> 20u, zero); }
-  }
+  let bit = 12u * piece;
+  let shift = bit % 32u;
+  let low = share[bit / 32u] >> shift;
+  // 12 bits from bit 24 or 28 on run into the next word.
+  let next = share[min(bit / 32u + 1u, 2u)] << (32u - shift);
+  return centred(select(low, low | next, shift > 20u), zero);
 #endif
 #if BITS_4
   return centred(share[piece / 2u] >> (16u * (piece % 2u)), zero);

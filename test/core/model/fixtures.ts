@@ -107,7 +107,8 @@ export async function logitsOf(
   const graph = new Graph(config, weights, backend);
   const pages = Math.ceil(ids.length / PAGE_TOKENS);
   const { layers, kvHeads, headDim } = config;
-  backend.allocateKv({ layers, kvHeads, headDim, pages, pageTokens: PAGE_TOKENS, dtype: backend.defaultKvDtype });
+  // As transformers keeps them: f16 pages would be most of the difference.
+  backend.allocateKv({ layers, kvHeads, headDim, pages, pageTokens: PAGE_TOKENS, dtype: 'f32' });
   const pageIds = Array.from({ length: pages }, (_, page) => pages - 1 - page);
   const runTokens = options.runTokens ?? ids.length;
   const logits = new Float32Array(ids.length * config.vocabSize);

@@ -1,0 +1,103 @@
+/** Threads: the same bits on any number of them, and none left when the backend is disposed of. */
+import { spawnSync } from 'node:child_process';
+import { describe, expect, test } from 'vitest';
+import type { KernelVariant } from '../../wasm/kernels.ts';
+import { KernelMemory } from '../../wasm/memory.ts';
+import { loadWasmBackend } from '../../wasm/node.ts';
+import { pays } from '../../wasm/self-check.ts';
+import { SingleThread, type Team } from '../../wasm/team.ts';
+import { backendOf, kernelsOf, VARIANTS } from './kernel-set.ts';
+import { OP_CASES, runInSteps } from './op-cases.ts';
+import { RandomLlama } from './random-llama.ts';
+
+const SHAPE = { hidden: 96, layers: 2, ffn: 160, heads: 3, kvHeads: 1, vocab: 77 };
+const PROMPT = Array.from({ length: 20 }, (_, i) => (i * 31) % SHAPE.vocab);
+const bitsOf = (values: Float32Array) => new Uint32Array(values.buffer);
+
+const open = (variant: KernelVariant, threads: number) => loadWasmBackend({ variant, threads, checkThreads: false });
+
+describe.each(VARIANTS)('threads, %s', (variant) => {
+  test.each(OP_CASES)('$name: 2 and 3 threads give the bits of one', async (op) => {
+    const alone = await runInSteps(op, await backendOf(variant), [1, 15, 17]);
+    for (const threads of [2, 3]) {
+      const backend = await open(variant, threads);
+      expect(backend.threads).toBe(threads);
+      const together = await runInSteps(op, backend, [1, 15, 17]);
+      await backend.dispose();
+      expect(bitsOf(together)).toEqual(bitsOf(alone));
+    }
+  });
+
+  test('a whole model: prefill and decode, chunked and whole, on one thread and two', async () => {
+    const logits = async (threads: number, sizes: number[]) => {
+      const backend = await open(variant, threads);
+      const model = await RandomLlama.load(backend, SHAPE, PROMPT.length);
+      const rows: number[] = [];
+      let cached = 0;
+      for (const count of sizes) {
+        rows.push(...(await backend.read(model.enqueue(PROMPT, cached, count, 'all')!)));
+        cached += count;
+      }
+      await backend.dispose();
+      return bitsOf(Float32Array.from(rows));
+    };
+    const want = await logits(1, [PROMPT.length]);
+    expect(want.some((bits) => bits !== want[0])).toBe(true);
+    for (const threads of [1, 2])
+      for (const sizes of [[20], Array.from({ length: 20 }, () => 1), [17, 1, 2], [3, 17]])
+        expect(await logits(threads, sizes)).toEqual(want);
+  });
+});
+
+describe('a team', () => {
+  test('a process ends by itself, with threads disposed of or not', () => {
+    for (const last of ['', 'await backend.dispose();']) {
+      const program = `
+        import { loadWasmBackend } from ${JSON.stringify(new URL('../../wasm/node.ts', import.meta.url).href)};
+        const backend = await loadWasmBackend({ threads: 2, checkThreads: false });
+        console.log(backend.threads); ${last}`;
+      const { status, stdout } = spawnSync(process.execPath, ['--input-type=module', '-e', program], {
+        encoding: 'utf8',
+        timeout: 60_000,
+      });
+      expect([status, stdout]).toEqual([0, '2\n']);
+    }
+  });
+
+  test('is given up when its threads do not pay, and kept when they do', () => {
+    const { kernels } = kernelsOf('plain');
+    const memory = new KernelMemory();
+    let clock = 0;
+    const taking = (ms: number, threads: number): Team => ({
+      threads,
+      run: () => {
+        clock += ms;
+      },
+      settle: () => {},
+      dispose: async () => {},
+    });
+    const now = () => clock;
+    expect(pays(taking(1, 1), taking(0.6, 2), memory, now)).toBe(true);
+    expect(pays(taking(1, 1), taking(0.95, 2), memory, now)).toBe(false);
+    expect(pays(taking(1, 1), taking(0.6, 8), memory, now)).toBe(false);
+    expect(new SingleThread(kernels, memory.memory).threads).toBe(1);
+  });
+
+  test('more threads than one are an option of the loader, checked unless told otherwise', async () => {
+    const backend = await loadWasmBackend({ threads: 2 });
+    expect([1, 2]).toContain(backend.threads);
+    await backend.dispose();
+  });
+
+  test('memory grows under its threads', async () => {
+    const backend = await open('relaxed', 2);
+    const small = await RandomLlama.load(backend, SHAPE, 16);
+    const before = backend.usedBytes;
+    const first = await backend.read(small.enqueue(PROMPT, 0, 5, 'all')!);
+    for (let i = 0; i < 4; i++) backend.loadVector(new Float32Array(1 << 20), 'growth');
+    expect(backend.usedBytes).toBeGreaterThan(before + (16 << 20));
+    const second = await backend.read(small.enqueue(PROMPT, 0, 5, 'all')!);
+    expect(bitsOf(second)).toEqual(bitsOf(first));
+    await backend.dispose();
+  });
+});

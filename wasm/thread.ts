@@ -1,0 +1,30 @@
+/// <reference types="node" />
+/** Thread: what one worker thread of a team does: its part of each task, until it is told to end. */
+import { parentPort, workerData } from 'node:worker_threads';
+import { instantiateKernels, kernelOrder } from './kernels.ts';
+import { TASK_ADDRESS, TASK_BYTES } from './team.ts';
+import { CONTROL_ADDRESS, END, FAILED_ADDRESS, type ThreadData } from './threads.ts';
+
+/** Some 50 µs: longer than what lies between two tasks of a step. */
+const SPINS = 1 << 16;
+
+const { module, memory, part, parts } = workerData as ThreadData;
+const kernels = instantiateKernels(module, memory);
+const order = kernelOrder(kernels);
+// Shared memory keeps its first bytes in this buffer when it grows.
+const words = new Int32Array(memory.buffer);
+
+parentPort!.postMessage('ready');
+for (let seen = 0; ; ) {
+  seen = kernels.await_task(CONTROL_ADDRESS, part, seen, SPINS);
+  const task = TASK_ADDRESS + (seen & 1) * TASK_BYTES;
+  const kernel = words[(task + TASK_BYTES) / 4 - 1]!;
+  if (kernel === END) break;
+  try {
+    kernels[order[kernel]!](task, part, parts);
+  } catch (error) {
+    // The others wait for this part: let them, and say so.
+    Atomics.store(words, FAILED_ADDRESS / 4, 1);
+    parentPort!.postMessage(String(error));
+  }
+}
