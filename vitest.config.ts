@@ -25,7 +25,8 @@ export default defineConfig({
         test: {
           name: `webgpu-${gpu}`,
           include: ['test/webgpu/**/*.test.ts'],
-          env: { NIBBLE_TEST_GPU: gpu },
+          // Lavapipe compiles for minutes with all of LLVM's passes, and the tests run each shader a few times; other drivers do not read this.
+          env: { NIBBLE_TEST_GPU: gpu, GALLIVM_PERF: 'nopt' },
           testTimeout: 120_000,
           hookTimeout: 120_000,
         },
