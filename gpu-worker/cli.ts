@@ -8,10 +8,11 @@ import { generate } from './commands/generate.ts';
 import { inspect } from './commands/inspect.ts';
 import { perplexity } from './commands/perplexity.ts';
 import { serve } from './commands/serve.ts';
+import { weights } from './commands/weights.ts';
 
-const COMMANDS: readonly Command[] = [dev, serve, generate, perplexity, inspect, dequantize];
+const COMMANDS: readonly Command[] = [dev, serve, generate, perplexity, inspect, dequantize, weights];
 /** Promised in the interface, built by later work. */
-const PENDING = ['quantize', 'bench', 'keys', 'accounts', 'usage', 'weights'];
+const PENDING = ['quantize', 'bench', 'keys', 'accounts', 'usage'];
 
 const [name, ...args] = process.argv.slice(2);
 process.exitCode = await main(name, args);

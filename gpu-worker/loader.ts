@@ -10,6 +10,7 @@ import type { Backend } from '../core/model/backend.ts';
 import { loadModelWeights } from '../core/model/checkpoint.ts';
 import { type ModelConfig, parseModelConfig } from '../core/model/config.ts';
 import { Graph } from '../core/model/graph.ts';
+import { loadOrder } from '../core/model/load-order.ts';
 import type { ModelCard } from '../core/protocol.ts';
 import { type ChatTemplate, chatTemplateOf } from '../core/text/chat-template.ts';
 import { maxTokensPerByte } from '../core/text/token-bound.ts';
@@ -17,7 +18,8 @@ import { Tokenizer } from '../core/text/tokenizer.ts';
 import { openBackend } from './backends.ts';
 import type { Options } from './command-line.ts';
 import { progressBar } from './progress.ts';
-import { openLocalModel } from './store/local.ts';
+import type { PackedRecorder } from './store/packed-model.ts';
+import { openCachedModel } from './store/weights-cache.ts';
 
 /** A tokenizer of 256k tokens with merges has 33 MB. */
 const MAX_TOKENIZER_BYTES = 100_000_000;
@@ -42,7 +44,8 @@ const NO_TOKENIZER = { model: { type: 'BPE', vocab: {}, merges: [] }, decoder: {
 /** Loads --model-id on --backend as --quantize says. `text`: whether the command can do without tokenizer.json. */
 export async function loadModel(options: Options, text: 'needed' | 'optional' = 'needed'): Promise<LoadedModel> {
   const path = options.required('model-id');
-  const files = await openLocalModel(path);
+  const cached = await openCachedModel(options);
+  const { files } = cached;
   try {
     if (files.lone !== undefined)
       throw new NibbleError({
@@ -63,12 +66,16 @@ export async function loadModel(options: Options, text: 'needed' | 'optional' = 
     const template = chatTemplateOf(tokenizerConfig, await readText(files, 'chat_template.jinja', MAX_CONFIG_BYTES));
 
     const backend = await openBackend(options.text('backend') ?? 'auto');
+    const onLoad = quantization.kind === 'bitsandbytes' ? quantization.method : null;
+    const recorder = onLoad === null ? null : await cached.record(checkpoint, onLoad);
+    checkpoint.expect?.(loadOrder(checkpoint.tensors.keys(), config));
     const weights = await loadModelWeights(checkpoint, {
       config,
       quantization,
-      backend,
+      backend: recorder === null ? backend : recorded(backend, recorder),
       onTensor: progressBar('Loading'),
     });
+    await cached.fill();
     const bits = quantization.kind === 'gptq' ? quantization.config.bits : 0;
     const parameters = await countParameters(checkpoint, bits);
     const label = quantizationLabel(quantization);
@@ -93,8 +100,19 @@ export async function loadModel(options: Options, text: 'needed' | 'optional' = 
       }),
     };
   } finally {
-    await files.close();
+    await cached.close();
   }
+}
+
+/** The backend, with every linear shown to the recorder on its way. */
+function recorded(backend: Backend, recorder: PackedRecorder): Pick<Backend, 'loadLinear' | 'loadVector'> {
+  return {
+    async loadLinear(weight, label) {
+      await recorder.record(label, weight);
+      return backend.loadLinear(weight, label);
+    },
+    loadVector: (values, label) => backend.loadVector(values, label),
+  };
 }
 
 /** A tokenizer whose growth is not known may fill the context: then that is what a prompt reserves. */

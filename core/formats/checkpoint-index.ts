@@ -25,6 +25,8 @@ export interface CheckpointFiles {
   has(name: string): boolean;
   /** All bytes of one tensor. Throws `file_invalid` when no file has it. */
   read(name: string): Promise<Uint8Array>;
+  /** Announces that these tensors will be read next, in this order. Only a hint. */
+  expect?(names: readonly string[]): void;
 }
 
 /**
@@ -124,6 +126,15 @@ function joinShards(name: string, shards: SafetensorsFile[]): CheckpointFiles {
     tensors,
     metadata: shards[0]!.metadata,
     has: (tensor) => tensors.has(tensor),
+    expect(names) {
+      // Runs of one shard's tensors, so that the shards' announcements come in order too.
+      for (let begin = 0, end = 0; begin < names.length; begin = end) {
+        const shard = shardOf.get(names[begin]!);
+        do end++;
+        while (end < names.length && shardOf.get(names[end]!) === shard);
+        shard?.expect(names.slice(begin, end));
+      }
+    },
     async read(tensor) {
       const shard = shardOf.get(tensor);
       if (shard === undefined)

@@ -10,7 +10,7 @@ import type { ColumnRange, LayerNorms, LayerWeights, Mlp, ModelWeights, Norm, Qu
 export interface LoadOptions {
   config: Architecture;
   quantization: Quantization;
-  backend: Backend;
+  backend: Pick<Backend, 'loadLinear' | 'loadVector'>;
   /** Called after each linear and norm with how many of `total` are on the backend. */
   onTensor?: (done: number, total: number) => void;
 }

@@ -5,10 +5,15 @@ import { join, resolve } from 'node:path';
 import process from 'node:process';
 import { NibbleError } from '../../core/errors.ts';
 import { ensureWasmBuilt } from '../../scripts/build-wasm.ts';
-import type { Command, Options } from '../command-line.ts';
+import { type Command, type Options, usage } from '../command-line.ts';
 import { devKeys } from '../dev-account.ts';
-import { type LocalEdge, startLocalEdge } from '../local-edge.ts';
+import { LOCAL_BUCKET, type LocalEdge, startLocalEdge } from '../local-edge.ts';
 import { MODEL_FLAGS, PENDING_MODEL_FLAGS } from '../model-flags.ts';
+import { progressBar } from '../progress.ts';
+import { openModel, remoteOptions } from '../store/open-model.ts';
+import { publish } from '../store/publish.ts';
+import { below, isS3 } from '../store/s3-address.ts';
+import type { S3Connection } from '../store/s3-bucket.ts';
 
 const ROOT = join(import.meta.dirname, '..', '..');
 const DEMO_MODEL = join(ROOT, 'models', 'demo', 'gptq-int4');
@@ -30,10 +35,16 @@ export const dev: Command = {
       env: 'SERVED_MODEL_NAME',
     },
     port: { kind: 'integer', minimum: 0, help: `port of the edge (${DEFAULT_PORT})`, env: 'PORT' },
+    store: {
+      kind: 'text',
+      choices: ['local', 's3'],
+      help: 'where the worker loads from: the disk (local), or the S3 of this edge, where the model is pushed first',
+      env: 'STORE',
+    },
     state: { kind: 'text', value: 'DIR', help: 'where accounts, queues and keys are kept (.nibble)' },
   },
   pending: PENDING_MODEL_FLAGS,
-  examples: ['npm start', 'PORT=9000 npm start', 'nibble dev --model-id path/to/model'],
+  examples: ['npm start', 'PORT=9000 npm start', 'npm start -- --store s3', 'nibble dev --model-id path/to/model'],
   run,
 };
 
@@ -50,13 +61,15 @@ async function run(options: Options): Promise<void> {
   let worker: ChildProcess | null = null;
   try {
     const port = options.number('port') ?? DEFAULT_PORT;
-    const starting = startLocalEdge({ port, state, variables: { DEFAULT_MODEL: model } });
+    const store = options.text('store') === 's3' ? 's3' : 'none';
+    const starting = startLocalEdge({ port, state, variables: { DEFAULT_MODEL: model }, store });
     const started = await Promise.race([starting, asked]);
     // An edge that is half up goes with this process.
     if (started === 'asked') process.exit(1);
     edge = started;
     const keys = await devKeys(edge.url, edge.adminKey, devJson);
-    worker = startWorker(edge.url, keys.workerToken, modelId, model, options);
+    const address = edge.s3 === null ? modelId : await pushed(modelId, model, edge.s3, options);
+    worker = startWorker(edge, keys.workerToken, address, model, options, state);
     const exited = exitOf(worker);
     const first = await Promise.race([linked(worker), exited, asked]);
     if (first === 'linked') {
@@ -82,14 +95,64 @@ async function run(options: Options): Promise<void> {
   }
 }
 
-function startWorker(edge: string, token: string, modelId: string, servedName: string, options: Options): ChildProcess {
-  const flags = ['--edge', edge, '--token', token, '--model-id', modelId, '--served-model-name', servedName];
-  for (const name of ['backend', 'quantize']) {
-    const value = options.text(name);
-    if (value !== null) flags.push(`--${name}`, value);
+/** The model's address in the local S3. What is there already is not sent again. */
+async function pushed(model: string, name: string, s3: S3Connection, options: Options): Promise<string> {
+  if (isS3(model)) throw usage(`--store s3 pushes a model from this disk; --model-id is "${model}"`);
+  const files = await openModel(model, remoteOptions(options));
+  const address = below({ bucket: LOCAL_BUCKET, prefix: '' }, encodeURIComponent(name));
+  try {
+    const onProgress = progressBar('Pushing to the local S3');
+    const {
+      address: at,
+      bytes,
+      sentBytes,
+    } = await publish(files, address, {
+      s3,
+      model: name,
+      quantization: null,
+      onProgress,
+    });
+    console.log(`${at}: ${bytes} bytes, ${sentBytes} of them sent now`);
+    return at;
+  } finally {
+    await files.close();
   }
+}
+
+/** How the AWS SDK of the worker finds the local S3, and nothing of the person who runs this. */
+function s3Variables({ endpoint, accessKeyId, secretAccessKey }: S3Connection): NodeJS.ProcessEnv {
+  return {
+    AWS_ENDPOINT_URL_S3: endpoint,
+    AWS_REGION: 'auto',
+    AWS_ACCESS_KEY_ID: accessKeyId,
+    AWS_SECRET_ACCESS_KEY: secretAccessKey,
+    AWS_SESSION_TOKEN: undefined,
+    AWS_PROFILE: undefined,
+  };
+}
+
+function startWorker(
+  edge: LocalEdge,
+  token: string,
+  modelId: string,
+  servedName: string,
+  options: Options,
+  state: string,
+): ChildProcess {
+  const flags = ['--edge', edge.url, '--token', token, '--model-id', modelId, '--served-model-name', servedName];
+  const passed = ['backend', 'quantize', 'weights-cache', 'disk-cache-gb'];
+  for (const name of passed) {
+    const value = options.text(name);
+    if (value !== null) flags.push(`--${name}`, String(value));
+  }
+  if (options.toggle('weights-cache-fill') === false) flags.push('--no-weights-cache-fill');
+  const cache = options.text('huggingface-hub-cache') ?? (edge.s3 === null ? null : join(state, 'weights'));
+  if (cache !== null) flags.push('--huggingface-hub-cache', cache);
   // A group of its own: Ctrl-C reaches this process alone, which then stops the worker in order.
-  return fork(join(ROOT, 'gpu-worker', 'cli.ts'), ['serve', ...flags], { detached: true });
+  return fork(join(ROOT, 'gpu-worker', 'cli.ts'), ['serve', ...flags], {
+    detached: true,
+    env: { ...process.env, ...(edge.s3 === null ? {} : s3Variables(edge.s3)) },
+  });
 }
 
 async function stopWorker(worker: ChildProcess): Promise<void> {

@@ -1,0 +1,159 @@
+/** ChunkReader: reads of any range from files that come in checked chunks, several in flight, the next ones before they are asked for. */
+
+/** One file in chunks of `chunkBytes`; the last may be shorter. */
+export interface ChunkedFile {
+  /** Unique within the reader. */
+  readonly name: string;
+  readonly bytes: number;
+  readonly chunkBytes: number;
+  /** Fills `into` with the chunk, checked. */
+  fetch(index: number, into: Uint8Array): Promise<void>;
+}
+
+/** Chunks in flight or held at once: 64 MiB of the usual ones, whatever the model's size. */
+const WINDOW = 16;
+/** Of one read: enough to hide a store's latency. */
+const AT_ONCE = 8;
+
+interface Chunk {
+  key: string;
+  memory: Uint8Array;
+  bytes: Promise<Uint8Array>;
+  /** Reads that wait for it or copy from it: while there are any it stays. */
+  readers: number;
+  isReady: boolean;
+}
+
+interface Expected {
+  file: ChunkedFile;
+  index: number;
+}
+
+/** Reads follow one another, mostly in the order that `expect` announced; others are right too, and slower. */
+export class ChunkReader {
+  readonly #chunks = new Map<string, Chunk>();
+  readonly #spare: Uint8Array[] = [];
+  readonly #expected: Expected[] = [];
+  /** Positions in `#expected` that a chunk still has before it, ascending. */
+  readonly #uses = new Map<string, number[]>();
+  /** Everything before it has been asked for, is here, or was skipped. */
+  #cursor = 0;
+  #isClosed = false;
+
+  /** The ranges that will be read next, in this order, after those announced before. */
+  expect(file: ChunkedFile, ranges: readonly { offset: number; length: number }[]): void {
+    for (const { offset, length } of ranges)
+      for (const index of chunksOf(file, offset, length)) {
+        const key = keyOf(file, index);
+        const uses = this.#uses.get(key) ?? [];
+        uses.push(this.#expected.length);
+        this.#uses.set(key, uses);
+        this.#expected.push({ file, index });
+      }
+  }
+
+  /** A copy of the bytes; short where the file ends. */
+  async read(file: ChunkedFile, offset: number, length: number): Promise<Uint8Array> {
+    const end = Math.min(offset + length, file.bytes);
+    const bytes = new Uint8Array(Math.max(0, end - offset));
+    const indices = [...chunksOf(file, offset, bytes.length)];
+    const taken: Chunk[] = [];
+    let done = 0;
+    try {
+      for (const index of indices) {
+        while (taken.length < Math.min(indices.length, done + AT_ONCE))
+          taken.push(this.#take(file, indices[taken.length]!));
+        this.#readAhead();
+        const source = await taken[done]!.bytes;
+        const begin = index * file.chunkBytes;
+        const from = Math.max(0, offset - begin);
+        bytes.set(source.subarray(from, Math.min(source.length, end - begin)), Math.max(0, begin - offset));
+        taken[done++]!.readers--;
+      }
+    } finally {
+      for (const chunk of taken.slice(done)) chunk.readers--;
+    }
+    return bytes;
+  }
+
+  close(): void {
+    this.#isClosed = true;
+    this.#expected.length = 0;
+    this.#uses.clear();
+    this.#chunks.clear();
+    this.#spare.length = 0;
+  }
+
+  #take(file: ChunkedFile, index: number): Chunk {
+    const key = keyOf(file, index);
+    const uses = this.#uses.get(key);
+    const position = uses?.shift();
+    if (position !== undefined) this.#cursor = Math.max(this.#cursor, position + 1);
+    let chunk = this.#chunks.get(key);
+    if (chunk === undefined) {
+      this.#makeRoom(Number.NEGATIVE_INFINITY);
+      chunk = this.#start(file, index);
+    }
+    chunk.readers++;
+    return chunk;
+  }
+
+  /** Starts what comes next while there is room, or while something here is needed later than it. */
+  #readAhead(): void {
+    for (let position = this.#cursor; position < this.#expected.length; position++) {
+      const { file, index } = this.#expected[position]!;
+      if (this.#chunks.has(keyOf(file, index))) continue;
+      if (!this.#makeRoom(position)) return;
+      this.#start(file, index);
+    }
+  }
+
+  /** Whether one more chunk may be held: frees the one that is needed last, if that is after `position`. */
+  #makeRoom(position: number): boolean {
+    if (this.#chunks.size < WINDOW) return true;
+    let victim: Chunk | null = null;
+    let latest = position;
+    for (const chunk of this.#chunks.values()) {
+      const next = this.#uses.get(chunk.key)?.find((use) => use >= this.#cursor) ?? Number.POSITIVE_INFINITY;
+      if (chunk.readers > 0 || !chunk.isReady || next <= latest) continue;
+      victim = chunk;
+      latest = next;
+    }
+    if (victim === null) return false;
+    this.#chunks.delete(victim.key);
+    if (this.#spare.length < WINDOW) this.#spare.push(victim.memory);
+    return true;
+  }
+
+  #start(file: ChunkedFile, index: number): Chunk {
+    const size = Math.min(file.chunkBytes, file.bytes - index * file.chunkBytes);
+    const fits = this.#spare.findIndex((spare) => spare.length >= size);
+    const memory = fits < 0 ? new Uint8Array(Math.min(file.chunkBytes, file.bytes)) : this.#spare.splice(fits, 1)[0]!;
+    const into = memory.subarray(0, size);
+    const chunk: Chunk = {
+      key: keyOf(file, index),
+      memory,
+      readers: 0,
+      isReady: false,
+      bytes: file.fetch(index, into).then(() => {
+        chunk.isReady = true;
+        return into;
+      }),
+    };
+    // Read ahead and failed: whoever asks for it tries again and is told.
+    chunk.bytes.catch(() => {
+      if (this.#chunks.get(chunk.key) === chunk) this.#chunks.delete(chunk.key);
+    });
+    if (!this.#isClosed) this.#chunks.set(chunk.key, chunk);
+    return chunk;
+  }
+}
+
+function keyOf(file: ChunkedFile, index: number): string {
+  return `${index} ${file.name}`;
+}
+
+function* chunksOf({ chunkBytes }: ChunkedFile, offset: number, length: number): Generator<number> {
+  if (length === 0) return;
+  for (let index = Math.floor(offset / chunkBytes); index * chunkBytes < offset + length; index++) yield index;
+}
