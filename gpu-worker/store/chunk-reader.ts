@@ -14,6 +14,8 @@ export interface ChunkedFile {
 const WINDOW = 16;
 /** Of one read: enough to hide a store's latency. */
 const AT_ONCE = 8;
+/** From here on, reading ahead does not push out what will be needed later. */
+const LEAST_AHEAD = 8;
 
 interface Chunk {
   key: string;
@@ -55,7 +57,8 @@ export class ChunkReader {
   /** A copy of the bytes; short where the file ends. */
   async read(file: ChunkedFile, offset: number, length: number): Promise<Uint8Array> {
     const end = Math.min(offset + length, file.bytes);
-    const bytes = new Uint8Array(Math.max(0, end - offset));
+    // Every byte is filled or the read fails; in memory of its own, which the formats can use without a copy.
+    const bytes = new Uint8Array(Buffer.allocUnsafeSlow(Math.max(0, end - offset)).buffer);
     const indices = [...chunksOf(file, offset, bytes.length)];
     const taken: Chunk[] = [];
     let done = 0;
@@ -91,7 +94,7 @@ export class ChunkReader {
     if (position !== undefined) this.#cursor = Math.max(this.#cursor, position + 1);
     let chunk = this.#chunks.get(key);
     if (chunk === undefined) {
-      this.#makeRoom(Number.NEGATIVE_INFINITY);
+      this.#makeRoom(null);
       chunk = this.#start(file, index);
     }
     chunk.readers++;
@@ -108,18 +111,25 @@ export class ChunkReader {
     }
   }
 
-  /** Whether one more chunk may be held: frees the one that is needed last, if that is after `position`. */
-  #makeRoom(position: number): boolean {
+  /**
+   * Whether one more chunk may be held, needed at `position`; null: at once. Frees one that nobody needs again; else, for a read that
+   * waits, or while little is read ahead and no place will come free by itself, the one needed last: it will be fetched twice.
+   */
+  #makeRoom(position: number | null): boolean {
     if (this.#chunks.size < WINDOW) return true;
     let victim: Chunk | null = null;
-    let latest = position;
+    let [latest, numAhead, numLeaving] = [position ?? -1, 0, 0];
     for (const chunk of this.#chunks.values()) {
       const next = this.#uses.get(chunk.key)?.find((use) => use >= this.#cursor) ?? Number.POSITIVE_INFINITY;
+      if (position !== null && next < position) numAhead++;
+      if (chunk.readers > 0 && next === Number.POSITIVE_INFINITY) numLeaving++;
       if (chunk.readers > 0 || !chunk.isReady || next <= latest) continue;
       victim = chunk;
       latest = next;
     }
     if (victim === null) return false;
+    const costs = latest < Number.POSITIVE_INFINITY;
+    if (position !== null && costs && (numAhead >= LEAST_AHEAD || numLeaving > 0)) return false;
     this.#chunks.delete(victim.key);
     if (this.#spare.length < WINDOW) this.#spare.push(victim.memory);
     return true;

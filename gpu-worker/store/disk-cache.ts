@@ -11,7 +11,7 @@ const FOLDER = 'nibble-chunks';
 const TRAILER_BYTES = 4;
 /** Evicting goes a little below the limit, so that the next chunk does not start it again. */
 const EVICT_TO = 0.95;
-/** A temporary file so old belongs to nobody. */
+/** A temporary file or a lock so old belongs to nobody. */
 const ABANDONED_MS = 3_600_000;
 
 interface CachedFile {
@@ -151,8 +151,7 @@ export class DiskCache {
       const path = join(this.#directory, name);
       const found = await stat(path).catch(() => null);
       if (found === null || !found.isFile()) continue;
-      if (name.endsWith('.lock')) continue;
-      if (!name.endsWith('.tmp')) files.push({ path, bytes: found.size, usedMs: found.mtimeMs });
+      if (!/\.(tmp|lock)$/.test(name)) files.push({ path, bytes: found.size, usedMs: found.mtimeMs });
       else if (Date.now() - found.mtimeMs > ABANDONED_MS) await rm(path, { force: true });
     }
     return files;
