@@ -10,12 +10,12 @@ export interface ChunkedFile {
   fetch(index: number, into: Uint8Array): Promise<void>;
 }
 
-/** Chunks in flight or held at once: 64 MiB of the usual ones, whatever the model's size. */
-const WINDOW = 16;
-/** Of one read: enough to hide a store's latency. */
+/** Chunks in flight or held at once: 48 MiB of the usual ones, whatever the model's size. */
+const WINDOW = 12;
+/** In flight: enough to hide a store's latency. */
 const AT_ONCE = 8;
 /** From here on, reading ahead does not push out what will be needed later. */
-const LEAST_AHEAD = 8;
+const LEAST_AHEAD = 6;
 
 interface Chunk {
   key: string;
@@ -38,6 +38,7 @@ export class ChunkReader {
   readonly #expected: Expected[] = [];
   /** Positions in `#expected` that a chunk still has before it, ascending. */
   readonly #uses = new Map<string, number[]>();
+  #numInFlight = 0;
   /** Everything before it has been asked for, is here, or was skipped. */
   #cursor = 0;
   #isClosed = false;
@@ -103,7 +104,7 @@ export class ChunkReader {
 
   /** Starts what comes next while there is room, or while something here is needed later than it. */
   #readAhead(): void {
-    for (let position = this.#cursor; position < this.#expected.length; position++) {
+    for (let position = this.#cursor; position < this.#expected.length && this.#numInFlight < AT_ONCE; position++) {
       const { file, index } = this.#expected[position]!;
       if (this.#chunks.has(keyOf(file, index))) continue;
       if (!this.#makeRoom(position)) return;
@@ -140,15 +141,22 @@ export class ChunkReader {
     const fits = this.#spare.findIndex((spare) => spare.length >= size);
     const memory = fits < 0 ? new Uint8Array(Math.min(file.chunkBytes, file.bytes)) : this.#spare.splice(fits, 1)[0]!;
     const into = memory.subarray(0, size);
+    this.#numInFlight++;
     const chunk: Chunk = {
       key: keyOf(file, index),
       memory,
       readers: 0,
       isReady: false,
-      bytes: file.fetch(index, into).then(() => {
-        chunk.isReady = true;
-        return into;
-      }),
+      bytes: file
+        .fetch(index, into)
+        .finally(() => {
+          this.#numInFlight--;
+        })
+        .then(() => {
+          chunk.isReady = true;
+          this.#readAhead();
+          return into;
+        }),
     };
     // Read ahead and failed: whoever asks for it tries again and is told.
     chunk.bytes.catch(() => {
