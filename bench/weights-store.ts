@@ -1,7 +1,7 @@
 /**
  * WeightsStore: how fast and in how much memory a model loads from S3 (the local edge's), against a plain loop of ranged GetObject
  * requests; from the disk cache; and packed from --weights-cache against quantizing on load. Needs Linux and 4 GB of disk in $TMPDIR.
- * node scripts/with-node.mjs bench/weights-store.ts [--runs 3]
+ * node scripts/with-node.mjs bench/weights-store.ts [--runs 1]
  */
 import { execFile, execFileSync } from 'node:child_process';
 import { mkdtemp, rm } from 'node:fs/promises';
@@ -13,7 +13,7 @@ import { startLocalEdge } from '../gpu-worker/local-edge.ts';
 import { openLocalModel } from '../gpu-worker/store/local.ts';
 import { publish } from '../gpu-worker/store/publish.ts';
 import { S3Bucket } from '../gpu-worker/store/s3-bucket.ts';
-import { readManifest } from '../gpu-worker/store/s3-model.ts';
+import { readManifest } from '../gpu-worker/store/s3-files.ts';
 import { ensureWasmBuilt } from '../scripts/build-wasm.ts';
 import { writeRandomModel } from './random-model.ts';
 
@@ -21,7 +21,7 @@ import { writeRandomModel } from './random-model.ts';
 const SHAPE = { hidden: 2048, layers: 9, intermediate: 5632, heads: 16, kvHeads: 16, vocab: 20000 };
 const MIB = 1 << 20;
 const NF4 = ['--quantize', 'bitsandbytes-nf4'];
-const runs = Number(process.argv[process.argv.indexOf('--runs') + 1]) || 3;
+const runs = Number(process.argv[process.argv.indexOf('--runs') + 1]) || 1;
 
 interface Start {
   ms: number;
@@ -65,6 +65,7 @@ try {
   const measured = await interleaved({
     'GetObject loop, 4 MiB, 1 at a time': () => loop(4 * MIB, 1),
     'GetObject loop, 4 MiB, 8 at a time': () => loop(4 * MIB, 8),
+    'read every tensor from S3, not loaded': () => child<Start>('read-once.ts', ['s3://nibble-weights/random']),
     'load f16 from S3, no disk cache': () => load(...noDisk),
     'load f16 from the disk cache': () => load(...disk),
     'quantize to NF4 on load, from S3': () => load(...NF4, ...noDisk),
@@ -94,6 +95,7 @@ try {
     },
   ];
   const ratios = {
+    'the fastest GetObject loop, reading only': round(fastestLoop / seconds('read every tensor from S3, not loaded')),
     'the fastest GetObject loop': round(fastestLoop / seconds('load f16 from S3, no disk cache')),
     'quantizing on load, S3': round(seconds('quantize to NF4 on load, from S3') / seconds('load packed NF4 from S3')),
     'quantizing on load, disk cache': round(

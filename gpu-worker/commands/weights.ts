@@ -11,7 +11,8 @@ import { isHubId, openModel, remoteOptions } from '../store/open-model.ts';
 import { publish } from '../store/publish.ts';
 import { formatS3, parseS3Address } from '../store/s3-address.ts';
 import { S3Bucket } from '../store/s3-bucket.ts';
-import { openS3Model, POINTER, readManifest } from '../store/s3-model.ts';
+import { POINTER, readManifest } from '../store/s3-files.ts';
+import { openS3Model } from '../store/s3-model.ts';
 
 /** What is read at once while a whole file is copied or hashed. */
 const PIECE_BYTES = 16 << 20;
@@ -182,7 +183,7 @@ async function verify(options: Options, target: string): Promise<void> {
       file: formatS3(address),
       reason: 'there is no manifest to hold files against; nibble weights push writes one',
     });
-  const files = await openS3Model(target, { s3: null, disk: null });
+  const files = await openS3Model(target, { ...remoteOptions(options), disk: null });
   try {
     const bar = megabytes('Verifying');
     const sources = await Promise.all(

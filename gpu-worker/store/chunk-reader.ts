@@ -1,21 +1,23 @@
 /** ChunkReader: reads of any range from files that come in checked chunks, several in flight, the next ones before they are asked for. */
 
+import { countYoungBytes } from './young-memory.ts';
+
 /** One file in chunks of `chunkBytes`; the last may be shorter. */
 export interface ChunkedFile {
   /** Unique within the reader. */
   readonly name: string;
   readonly bytes: number;
   readonly chunkBytes: number;
-  /** Fills `into` with the chunk, checked. */
+  /** Fills `into` with the chunk, checked. It is shared memory: another thread may do it. */
   fetch(index: number, into: Uint8Array): Promise<void>;
 }
 
-/** Chunks in flight or held at once: 48 MiB of the usual ones, whatever the model's size. */
-const WINDOW = 12;
+/** Chunks in flight or held at once: 40 MiB of the usual ones, whatever the model's size. */
+const WINDOW = 10;
 /** In flight: enough to hide a store's latency. */
 const AT_ONCE = 8;
 /** From here on, reading ahead does not push out what will be needed later. */
-const LEAST_AHEAD = 6;
+const LEAST_AHEAD = 5;
 
 interface Chunk {
   key: string;
@@ -58,6 +60,7 @@ export class ChunkReader {
   /** A copy of the bytes; short where the file ends. */
   async read(file: ChunkedFile, offset: number, length: number): Promise<Uint8Array> {
     const end = Math.min(offset + length, file.bytes);
+    countYoungBytes(Math.max(0, end - offset));
     // Every byte is filled or the read fails; in memory of its own, which the formats can use without a copy.
     const bytes = new Uint8Array(Buffer.allocUnsafeSlow(Math.max(0, end - offset)).buffer);
     const indices = [...chunksOf(file, offset, bytes.length)];
@@ -139,7 +142,10 @@ export class ChunkReader {
   #start(file: ChunkedFile, index: number): Chunk {
     const size = Math.min(file.chunkBytes, file.bytes - index * file.chunkBytes);
     const fits = this.#spare.findIndex((spare) => spare.length >= size);
-    const memory = fits < 0 ? new Uint8Array(Math.min(file.chunkBytes, file.bytes)) : this.#spare.splice(fits, 1)[0]!;
+    const memory =
+      fits < 0
+        ? new Uint8Array(new SharedArrayBuffer(Math.min(file.chunkBytes, file.bytes)))
+        : this.#spare.splice(fits, 1)[0]!;
     const into = memory.subarray(0, size);
     this.#numInFlight++;
     const chunk: Chunk = {

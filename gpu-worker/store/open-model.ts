@@ -4,10 +4,10 @@ import { homedir } from 'node:os';
 import { join } from 'node:path';
 import process from 'node:process';
 import type { Options } from '../command-line.ts';
-import { DiskCache } from './disk-cache.ts';
+import type { RemoteOptions } from './fetcher.ts';
 import { openLocalModel } from './local.ts';
 import { isS3 } from './s3-address.ts';
-import { openS3Model, type RemoteOptions } from './s3-model.ts';
+import { openS3Model } from './s3-model.ts';
 import type { StoredModel } from './stored-model.ts';
 
 const GB = 1e9;
@@ -21,8 +21,7 @@ export function remoteOptions(options: Options): RemoteOptions {
   const limitBytes = (options.number('disk-cache-gb') ?? DEFAULT_LIMIT_GB) * GB;
   const directory =
     options.text('huggingface-hub-cache') ?? join(process.env.XDG_CACHE_HOME ?? join(homedir(), '.cache'), 'nibble');
-  const disk = limitBytes === 0 ? null : new DiskCache(directory, limitBytes, log);
-  return { s3: null, disk };
+  return { s3: null, disk: limitBytes === 0 ? null : { directory, limitBytes }, log };
 }
 
 export function log(line: string): void {

@@ -6,7 +6,7 @@ import type { ByteSource } from '../../core/formats/byte-source.ts';
 import { CHUNK_BYTES, encodeManifest, encodePointer, type ManifestFile } from './manifest.ts';
 import { below, formatS3, type S3Address } from './s3-address.ts';
 import { S3Bucket, type S3Connection } from './s3-bucket.ts';
-import { blobKey, manifestKey, POINTER } from './s3-model.ts';
+import { blobKey, manifestKey, POINTER } from './s3-files.ts';
 import type { StoredModel } from './stored-model.ts';
 
 /** Weights in forms that are not loaded, and files that are nobody's business. */

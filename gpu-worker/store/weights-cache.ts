@@ -4,11 +4,12 @@ import type { CheckpointFiles } from '../../core/formats/checkpoint-index.ts';
 import type { BitsandbytesMethod } from '../../core/formats/quantize-linear.ts';
 import type { Options } from '../command-line.ts';
 import { progressBar } from '../progress.ts';
+import type { RemoteOptions } from './fetcher.ts';
 import { isHubId, log, openModel, remoteOptions } from './open-model.ts';
 import { PackedRecorder } from './packed-model.ts';
 import { publish } from './publish.ts';
 import { below, formatS3, parseS3Address, type S3Address } from './s3-address.ts';
-import { findS3Model, type RemoteOptions } from './s3-model.ts';
+import { findS3Model } from './s3-model.ts';
 import type { StoredModel } from './stored-model.ts';
 
 const PLAIN = 'plain';

@@ -36,7 +36,7 @@ beforeEach(() => {
 
 /** Every tensor as it comes through the proxy is that of the file that was pushed. */
 async function expectRightWeights(): Promise<void> {
-  const remote = await openS3Model(ADDRESS, { s3: s3.proxy.connection, disk: null });
+  const remote = await openS3Model(ADDRESS, { s3: s3.proxy.connection, disk: null, log: () => {} });
   const local = await openLocalModel(model);
   try {
     const [there, here] = [await openCheckpoint(remote), await openCheckpoint(local)];
@@ -186,7 +186,7 @@ describe('a fault that stays is one sentence and exit code 1', () => {
     const bucket = new S3Bucket(BUCKET, s3.direct);
     const bytes = new Uint8Array(2 * CHUNK_BYTES);
     await bucket.writeSmall('plain/model.safetensors', bytes, 'application/octet-stream');
-    const remote = await openS3Model(`s3://${BUCKET}/plain`, { s3: s3.direct, disk: null });
+    const remote = await openS3Model(`s3://${BUCKET}/plain`, { s3: s3.direct, disk: null, log: () => {} });
     const source = (await remote.open('model.safetensors'))!;
     await source.read(0, 10);
     await bucket.writeSmall('plain/model.safetensors', bytes.fill(1), 'application/octet-stream');
