@@ -52,13 +52,15 @@ export function bitsandbytesTensors(
   ];
 }
 
-/** config.json's quantization_config for such a checkpoint, as transformers writes it. */
-export function bitsandbytesConfig(method: BitsandbytesMethod, threshold: number): Record<string, unknown> {
+/**
+ * config.json's quantization_config for such a checkpoint, as transformers writes it. The threshold is left to its default, 6:
+ * transformers takes no number without a decimal point there, and JSON.stringify writes none with one.
+ */
+export function bitsandbytesConfig(method: BitsandbytesMethod): Record<string, unknown> {
   return {
     quant_method: 'bitsandbytes',
     load_in_8bit: method === 'int8',
     load_in_4bit: method !== 'int8',
-    llm_int8_threshold: threshold,
     ...(method === 'int8'
       ? {}
       : { bnb_4bit_quant_type: method, bnb_4bit_use_double_quant: true, bnb_4bit_quant_storage: 'uint8' }),

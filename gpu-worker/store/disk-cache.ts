@@ -14,6 +14,9 @@ const EVICT_TO = 0.95;
 /** A temporary file or a lock so old belongs to nobody. */
 const ABANDONED_MS = 3_600_000;
 
+/** A file's time is a tick of the kernel's, which may be a little before the moment it was written. */
+const CLOCK_SLACK_MS = 100;
+
 interface CachedFile {
   path: string;
   bytes: number;
@@ -28,7 +31,7 @@ export class DiskCache {
   readonly #directory: string;
   readonly #limitBytes: number;
   readonly #log: (line: string) => void;
-  readonly #openedMs = Date.now();
+  readonly #openedMs = Date.now() - CLOCK_SLACK_MS;
   /** Of all files, as far as this process knows; null before it looked. */
   #usedBytes: number | null = null;
   /** Set once nothing can be written any more: reading goes on. */

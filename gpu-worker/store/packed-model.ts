@@ -8,7 +8,7 @@ import { type ByteSource, MemorySource } from '../../core/formats/byte-source.ts
 import type { CheckpointFiles } from '../../core/formats/checkpoint-index.ts';
 import { readJson } from '../../core/formats/file-set.ts';
 import { MAX_CONFIG_BYTES } from '../../core/formats/quantization-config.ts';
-import { type BitsandbytesMethod, INT8_THRESHOLD } from '../../core/formats/quantize-linear.ts';
+import type { BitsandbytesMethod } from '../../core/formats/quantize-linear.ts';
 import { type PlannedTensor, planSafetensors } from '../../core/formats/safetensors-writer.ts';
 import { floatDtypeOf, tensorName } from '../../core/formats/tensor-reader.ts';
 import type { LinearWeight } from '../../core/model/backend.ts';
@@ -72,7 +72,7 @@ export class PackedRecorder {
       .map(({ name, dtype, shape }): PlacedTensor => ({ name, dtype, shape, place: { kind: 'checkpoint' } }));
     const weights = this.#source([...this.#tensors, ...kept], `${source.name}/${WHOLE}`);
     const config = (await readJson(source, 'config.json', MAX_CONFIG_BYTES, 'required')) as Record<string, unknown>;
-    const packedConfig = { ...config, quantization_config: bitsandbytesConfig(method, INT8_THRESHOLD) };
+    const packedConfig = { ...config, quantization_config: bitsandbytesConfig(method) };
     const configBytes = new TextEncoder().encode(`${JSON.stringify(packedConfig, null, 2)}\n`);
     const own: Record<string, ByteSource> = {
       [WHOLE]: weights,

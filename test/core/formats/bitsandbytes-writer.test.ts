@@ -56,7 +56,7 @@ describe('a quantized linear that was written', () => {
   });
 
   test.for(['int8', 'nf4', 'fp4'] as const)('%s: its config is read as what it is', async (method) => {
-    const config = { quantization_config: bitsandbytesConfig(method, 6) };
+    const config = { quantization_config: bitsandbytesConfig(method) };
     const source = new MemorySource('config.json', new TextEncoder().encode(JSON.stringify(config)));
     const files = { name: 'm', open: async (path: string) => (path === 'config.json' ? source : null) };
     expect(await readQuantizationConfig(files)).toEqual({ kind: 'bitsandbytes-checkpoint', method, threshold: 6 });
