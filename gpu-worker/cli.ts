@@ -13,6 +13,7 @@ import { perplexity } from './commands/perplexity.ts';
 import { quantize } from './commands/quantize.ts';
 import { serve } from './commands/serve.ts';
 import { usageCommand } from './commands/usage.ts';
+import { weights } from './commands/weights.ts';
 
 const COMMANDS: readonly Command[] = [
   dev,
@@ -22,13 +23,12 @@ const COMMANDS: readonly Command[] = [
   inspect,
   quantize,
   dequantize,
+  weights,
   bench,
   ...accountCommands,
   ...keyCommands,
   usageCommand,
 ];
-/** Promised in the interface, built by later work. */
-const PENDING = ['weights'];
 
 const [name, args] = commandOf(process.argv.slice(2));
 process.exitCode = await main(name, args);
@@ -65,11 +65,7 @@ async function main(name: string | undefined, args: readonly string[]): Promise<
     return asked ? 0 : 2;
   }
   if (command === undefined) {
-    console.error(
-      PENDING.includes(name)
-        ? `nibble ${name} is not supported yet`
-        : `nibble: there is no command "${name}"; see nibble --help`,
-    );
+    console.error(`nibble: there is no command "${name}"; see nibble --help`);
     return 2;
   }
   if (args.includes('--help') || args.includes('-h')) {

@@ -20,7 +20,7 @@ import type {
 export interface LoadOptions {
   config: Architecture;
   quantization: Quantization;
-  backend: Backend;
+  backend: Pick<Backend, 'loadLinear' | 'loadVector'>;
   /** What embedding and head are requantized to; absent or 16: they stay as they are. */
   headBits?: HeadBits;
   /** Called after each linear and norm with how many of `total` are on the backend. */

@@ -8,15 +8,15 @@ import { readQuantization } from '../../core/formats/quantization.ts';
 import { MAX_CONFIG_BYTES } from '../../core/formats/quantization-config.ts';
 import { countParameters, type QuantizedModule, quantizedModules } from '../../core/formats/quantized-modules.ts';
 import type { Command, Options } from '../command-line.ts';
-import { HUB_FLAGS, JSON_FLAG } from '../model-flags.ts';
-import type { LocalModel } from '../store/local.ts';
-import { openModel } from '../store/model.ts';
+import { JSON_FLAG, STORE_FLAGS } from '../model-flags.ts';
+import { openModel } from '../store/open-model.ts';
+import type { StoredModel } from '../store/stored-model.ts';
 
 export const inspect: Command = {
   name: 'inspect',
   summary: 'tensors, sizes and quantization of a checkpoint',
   positionals: ['MODEL'],
-  flags: { ...HUB_FLAGS, json: JSON_FLAG },
+  flags: { ...STORE_FLAGS, json: JSON_FLAG },
   pending: [],
   examples: ['nibble inspect models/demo/gptq-int4', 'nibble inspect model.safetensors --json'],
   run,
@@ -79,7 +79,7 @@ interface QuantizationSummary {
 }
 
 async function describeQuantization(
-  files: LocalModel,
+  files: StoredModel,
   checkpoint: CheckpointFiles,
 ): Promise<QuantizationSummary | null> {
   const modules = quantizedModules(checkpoint);

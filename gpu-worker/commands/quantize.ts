@@ -11,7 +11,7 @@ import { MAX_TOKENIZER_BYTES } from '../../core/model/model-files.ts';
 import { Tokenizer } from '../../core/text/tokenizer.ts';
 import { type Command, Options } from '../command-line.ts';
 import { loadModel } from '../loader.ts';
-import { HUB_FLAGS, JSON_FLAG, MODEL_FLAGS } from '../model-flags.ts';
+import { JSON_FLAG, MODEL_FLAGS, STORE_FLAGS } from '../model-flags.ts';
 import { checkOutput, writeOutput } from '../output.ts';
 import { perplexityOf } from '../perplexity-of.ts';
 import { progressBar } from '../progress.ts';
@@ -28,7 +28,7 @@ import { evaluationLine, markdownOf, type Report } from '../quantize/report.ts';
 import type { SolverOptions } from '../quantize/solver-options.ts';
 import { checkUpload, hubAccess, uploadModel } from '../store/hub.ts';
 import type { LocalModel } from '../store/local.ts';
-import { openModel } from '../store/model.ts';
+import { openModelHere } from '../store/open-model.ts';
 
 export const quantize: Command = {
   name: 'quantize',
@@ -46,7 +46,7 @@ export const quantize: Command = {
       help: 'upload OUT to this model on the Hub when it is done (HF_TOKEN, HF_ENDPOINT)',
     },
     'max-shard-size': { kind: 'integer', minimum: 1, help: 'bytes of one weight file at most (10000000000)' },
-    ...HUB_FLAGS,
+    ...STORE_FLAGS,
     force: { kind: 'switch', help: 'replace OUT' },
     json: JSON_FLAG,
   },
@@ -62,7 +62,7 @@ export const quantize: Command = {
 async function run(options: Options): Promise<void> {
   const [source, out] = options.positionals as [string, string];
   const solver = solverOptions(options);
-  const files = await openModel(source, options);
+  const files = await openModelHere(source, options);
   try {
     const force = options.on('force');
     const kind = files.lone === undefined ? 'directory' : 'file';

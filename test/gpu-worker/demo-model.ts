@@ -4,6 +4,7 @@ import type { Backend } from '../../core/model/backend.ts';
 import { Options } from '../../gpu-worker/command-line.ts';
 import { type LoadedModel, loadModel, loadModelOn } from '../../gpu-worker/loader.ts';
 import { openLocalModel } from '../../gpu-worker/store/local.ts';
+import { uncached } from '../../gpu-worker/store/weights-cache.ts';
 
 export const DEMO_DIRECTORY = join(import.meta.dirname, '..', '..', 'models', 'demo');
 
@@ -27,7 +28,7 @@ export function loadDemoOn(
   const path = join(DEMO_DIRECTORY, variant);
   return loadModelOn(
     path,
-    () => openLocalModel(path),
+    async () => uncached(await openLocalModel(path)),
     { quantize, headBits: 16, text: 'needed' },
     async () => backend,
   );
