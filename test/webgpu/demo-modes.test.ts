@@ -54,7 +54,7 @@ afterAll(async () => {
 
 describe.each(['default', 'deterministic'] as const)('the demo model on WebGPU, %s', (order) => {
   test.each(MODES)(
-    '%s, --quantize %s: at least 99%% of the top tokens are the reference’s',
+    '%s, --quantize %s: at least 99 in 100 top tokens are the reference’s',
     async (variant, quantize) => {
       const mode = `${variant} ${quantize}`;
       if (!references.has(mode)) references.set(mode, topsOf(new ReferenceBackend(), variant, quantize));
