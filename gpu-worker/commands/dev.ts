@@ -11,7 +11,6 @@ import { LOCAL_BUCKET, type LocalEdge, startLocalEdge } from '../local-edge.ts';
 import { MODEL_FLAGS, PENDING_MODEL_FLAGS } from '../model-flags.ts';
 import { progressBar } from '../progress.ts';
 import { openModel } from '../store/open-model.ts';
-import { publish } from '../store/publish.ts';
 import { below, isS3 } from '../store/s3-address.ts';
 import type { S3Connection } from '../store/s3-bucket.ts';
 
@@ -115,6 +114,7 @@ async function pushed(model: string, name: string, s3: S3Connection, options: Op
   const address = below({ bucket: LOCAL_BUCKET, prefix: '' }, encodeURIComponent(name));
   try {
     const onProgress = progressBar('Pushing to the local S3');
+    const { publish } = await import('../store/publish.ts');
     const published = await publish(files, address, { s3, model: name, quantization: null, onProgress });
     console.log(`${published.address}: ${published.bytes} bytes, ${published.sentBytes} of them sent now`);
     return published.address;

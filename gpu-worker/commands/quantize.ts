@@ -26,7 +26,7 @@ import { CALIBRATION_FLAGS, QUANTIZE_FLAGS, solverOptions } from '../quantize/qu
 import { type LinearReport, quantizeModel } from '../quantize/quantize-model.ts';
 import { evaluationLine, markdownOf, type Report } from '../quantize/report.ts';
 import type { SolverOptions } from '../quantize/solver-options.ts';
-import { checkUpload, hubAccess, uploadModel } from '../store/hub.ts';
+import { checkUpload, hubAccess } from '../store/hub-access.ts';
 import type { LocalModel } from '../store/local.ts';
 import { openModelHere } from '../store/open-model.ts';
 
@@ -185,7 +185,8 @@ async function runModel(run: ModelRun, openMachineOf: () => Promise<Machine>): P
     await writeFile(join(temporary, 'quantize-report.md'), markdownOf(report, 'quantize-report.svg'));
   });
   await journal.remove();
-  const uploaded = upload === null ? null : await uploadModel(resolve(out), upload, hubAccess());
+  const uploaded =
+    upload === null ? null : await (await import('../store/hub.ts')).uploadModel(resolve(out), upload, hubAccess());
   const quantized = reports.filter((linear) => linear.kind === 'quantized');
   const plain = reports.filter((linear) => linear.kind === 'plain');
   const worst = quantized.reduce((most, { relativeError }) => Math.max(most, relativeError), 0);

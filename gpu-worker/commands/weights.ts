@@ -8,9 +8,7 @@ import { JSON_FLAG, STORE_FLAGS } from '../model-flags.ts';
 import { writeOutput } from '../output.ts';
 import { progressBar } from '../progress.ts';
 import { openModel, remoteOptions } from '../store/open-model.ts';
-import { publish } from '../store/publish.ts';
 import { formatS3, parseS3Address } from '../store/s3-address.ts';
-import { S3Bucket } from '../store/s3-bucket.ts';
 import { POINTER, readManifest } from '../store/s3-files.ts';
 import { openS3Model } from '../store/s3-model.ts';
 
@@ -72,6 +70,7 @@ async function push(options: Options, model: string, target: string): Promise<vo
   const address = parseS3Address(target);
   const files = await openModel(model, options);
   try {
+    const { publish } = await import('../store/publish.ts');
     const published = await publish(files, address, {
       s3: null,
       model: options.text('name') ?? model,
@@ -127,6 +126,7 @@ async function pull(options: Options, model: string, out: string): Promise<void>
 /** File name → SHA-256; null for what was never published. */
 async function hashesOf(model: string): Promise<Map<string, string> | null> {
   const address = parseS3Address(model);
+  const { S3Bucket } = await import('../store/s3-bucket.ts');
   const bucket = new S3Bucket(address.bucket, null);
   try {
     const published = await readManifest(bucket, address);
@@ -144,6 +144,7 @@ function expectHash(file: string, found: string, wanted: string | undefined): vo
 
 async function list(options: Options, target: string): Promise<void> {
   const address = parseS3Address(target);
+  const { S3Bucket } = await import('../store/s3-bucket.ts');
   const bucket = new S3Bucket(address.bucket, null);
   try {
     const prefix = address.prefix === '' ? '' : `${address.prefix}/`;

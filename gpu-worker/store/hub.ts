@@ -2,9 +2,7 @@
 import { createHash } from 'node:crypto';
 import { createReadStream } from 'node:fs';
 import { mkdir, readFile, rename, stat, writeFile } from 'node:fs/promises';
-import { homedir } from 'node:os';
 import { join } from 'node:path';
-import process from 'node:process';
 import { pathToFileURL } from 'node:url';
 import {
   commitIter,
@@ -16,34 +14,9 @@ import {
   repoExists,
 } from '@huggingface/hub';
 import { NibbleError } from '../../core/errors.ts';
-import { usage } from '../command-line.ts';
 import { progressBar } from '../progress.ts';
 import { downloadFile } from './download.ts';
-
-export interface HubAccess {
-  /** HF_ENDPOINT, or huggingface.co. */
-  endpoint: string;
-  /** HF_TOKEN; null: public models only. */
-  token: string | null;
-}
-
-export function hubAccess(environment: NodeJS.ProcessEnv = process.env): HubAccess {
-  return {
-    endpoint: (environment.HF_ENDPOINT || 'https://huggingface.co').replace(/\/+$/, ''),
-    token: environment.HF_TOKEN || null,
-  };
-}
-
-/** Where huggingface_hub keeps its models too. */
-export function defaultHubCache(environment: NodeJS.ProcessEnv = process.env): string {
-  const { HF_HUB_CACHE, HF_HOME } = environment;
-  return HF_HUB_CACHE || join(HF_HOME || join(homedir(), '.cache', 'huggingface'), 'hub');
-}
-
-/** `organization/name`, as a person may type it for a model. */
-export function isHubId(text: string): boolean {
-  return /^[A-Za-z0-9][\w.-]{0,95}\/[A-Za-z0-9][\w.-]{0,95}$/.test(text) && !text.includes('..');
-}
+import { defaultHubCache, type HubAccess } from './hub-access.ts';
 
 /** Only files that a model is read from: weights, configs, tokenizer, template. Nothing in subdirectories, no weights of other formats. */
 function isWanted({ type, path }: ListFileEntry): boolean {
@@ -136,12 +109,6 @@ function missing(id: string, revision: string, { endpoint, token }: HubAccess, e
 function reasonOf(error: unknown): string {
   const { message, cause } = error as Error;
   return cause instanceof Error ? `${message} (${cause.message})` : message;
-}
-
-/** Before hours of work: whether there is a token, and an id to upload to. */
-export function checkUpload(id: string, { token }: HubAccess): void {
-  if (!isHubId(id)) throw usage(`--upload-to-model-id is "${id}"; organization/name is needed`);
-  if (token === null) throw usage('--upload-to-model-id needs a token in HF_TOKEN');
 }
 
 /** All files of a directory as one commit to the model `id`, which is made where there is none. Throws `file_missing` with the Hub's reason. */

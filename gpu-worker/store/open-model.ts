@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import process from 'node:process';
 import { type Options, usage } from '../command-line.ts';
 import type { RemoteOptions } from './fetcher.ts';
-import { downloadModel, hubAccess, isHubId } from './hub.ts';
+import { hubAccess, isHubId } from './hub-access.ts';
 import { type LocalModel, openLocalModel } from './local.ts';
 import { isS3 } from './s3-address.ts';
 import { openS3Model } from './s3-model.ts';
@@ -28,6 +28,7 @@ export async function openModelHere(model: string, options: Options): Promise<Lo
     expectNoRevision(model, options);
     return openLocalModel(model);
   }
+  const { downloadModel } = await import('./hub.ts');
   const directory = await downloadModel(model, {
     revision: options.text('revision'),
     cache: options.text('huggingface-hub-cache'),

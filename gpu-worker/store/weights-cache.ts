@@ -7,7 +7,6 @@ import { progressBar } from '../progress.ts';
 import type { RemoteOptions } from './fetcher.ts';
 import { isOnHub, log, openModel, remoteOptions } from './open-model.ts';
 import { PackedRecorder } from './packed-model.ts';
-import { publish } from './publish.ts';
 import { below, formatS3, parseS3Address, type S3Address } from './s3-address.ts';
 import { findS3Model } from './s3-model.ts';
 import type { StoredModel } from './stored-model.ts';
@@ -100,6 +99,7 @@ function filling(files: StoredModel, model: string, address: S3Address, remote: 
       if (kind !== PLAIN && recording === null) return;
       try {
         const result = recording === null ? files : await recording.recorder.finish(files, recording.method);
+        const { publish } = await import('./publish.ts');
         const published = await publish(result, address, {
           s3: remote.s3,
           model,

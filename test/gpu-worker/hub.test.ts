@@ -3,7 +3,8 @@ import { mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, expect, test } from 'vitest';
-import { checkUpload, downloadModel, hubAccess, isHubId, uploadModel } from '../../gpu-worker/store/hub.ts';
+import { downloadModel, uploadModel } from '../../gpu-worker/store/hub.ts';
+import { checkUpload, hubAccess, isHubId } from '../../gpu-worker/store/hub-access.ts';
 import { COMMIT, HubServer } from './hub-server.ts';
 
 let hub: HubServer;
