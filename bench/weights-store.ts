@@ -1,14 +1,14 @@
 /**
  * WeightsStore: how fast and in how much memory a model loads from S3 (the local edge's), against a plain loop of ranged GetObject
  * requests; from the disk cache; and packed from --weights-cache against quantizing on load. Needs Linux and 4 GB of disk in $TMPDIR.
- * node scripts/with-node.mjs bench/weights-store.ts [--runs 1]
+ * node scripts/with-node.mjs bench/weights-store.ts [--runs 3] [--task load|packed]
  */
 import { execFile, execFileSync } from 'node:child_process';
 import { mkdtemp, rm } from 'node:fs/promises';
 import { cpus, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import process from 'node:process';
-import { promisify } from 'node:util';
+import { parseArgs, promisify } from 'node:util';
 import { startLocalEdge } from '../gpu-worker/local-edge.ts';
 import { openLocalModel } from '../gpu-worker/store/local.ts';
 import { publish } from '../gpu-worker/store/publish.ts';
@@ -21,7 +21,10 @@ import { writeRandomModel } from './random-model.ts';
 const SHAPE = { hidden: 2048, layers: 9, intermediate: 5632, heads: 16, kvHeads: 16, vocab: 20000 };
 const MIB = 1 << 20;
 const NF4 = ['--quantize', 'bitsandbytes-nf4'];
-const runs = Number(process.argv[process.argv.indexOf('--runs') + 1]) || 1;
+const { runs: runsText, task } = parseArgs({
+  options: { runs: { type: 'string', default: '3' }, task: { type: 'string', default: 'all' } },
+}).values;
+const runs = Number(runsText);
 
 interface Start {
   ms: number;
@@ -58,50 +61,52 @@ try {
   const disk = ['--huggingface-hub-cache', join(directory, 'disk')];
   const cache = ['--weights-cache', 's3://nibble-weights/cache'];
 
-  // Fills the weights cache once; what is timed afterwards never fills.
-  await load(...NF4, ...noDisk, ...cache);
-  await load(...disk);
-  await load(...NF4, ...disk, ...cache);
-  const measured = await interleaved({
+  const loads = {
     'GetObject loop, 4 MiB, 1 at a time': () => loop(4 * MIB, 1),
     'GetObject loop, 4 MiB, 8 at a time': () => loop(4 * MIB, 8),
     'read every tensor from S3, not loaded': () => child<Start>('read-once.ts', ['s3://nibble-weights/random']),
     'load f16 from S3, no disk cache': () => load(...noDisk),
     'load f16 from the disk cache': () => load(...disk),
+  };
+  const packs = {
     'quantize to NF4 on load, from S3': () => load(...NF4, ...noDisk),
     'load packed NF4 from S3': () => load(...NF4, ...noDisk, ...cache),
     'quantize to NF4 on load, from the disk cache': () => load(...NF4, ...disk),
     'load packed NF4 from the disk cache': () => load(...NF4, ...disk, ...cache),
+  };
+  // Fills the weights cache once; what is timed afterwards never fills.
+  if (task !== 'load') {
+    await load(...NF4, ...noDisk, ...cache);
+    await load(...NF4, ...disk, ...cache);
+  }
+  await load(...disk);
+  const measured = await interleaved({
+    ...(task === 'packed' ? {} : loads),
+    ...(task === 'load' ? {} : packs),
   });
   const seconds = (name: string) => median(measured[name]!.map(({ ms }) => ms)) / 1000;
   const peak = (name: string) => Math.max(...measured[name]!.map(({ peakBytes }) => peakBytes));
-  const fastestLoop = Math.min(
-    ...Object.keys(measured)
-      .filter((name) => name.startsWith('GetObject'))
-      .map(seconds),
-  );
   const results = [
     { name: 'weights', value: weightBytes / 1e6, unit: 'MB' },
     ...Object.keys(measured).map((name) => ({ name, value: round(seconds(name)), unit: 's' })),
-    {
-      name: 'peak resident memory above the weights, loading f16 from S3',
-      value: round((peak('load f16 from S3, no disk cache') - weightBytes) / 1e6),
-      unit: 'MB',
-    },
-    {
-      name: 'the same, from the disk cache',
-      value: round((peak('load f16 from the disk cache') - weightBytes) / 1e6),
-      unit: 'MB',
-    },
   ];
-  const ratios = {
-    'the fastest GetObject loop, reading only': round(fastestLoop / seconds('read every tensor from S3, not loaded')),
-    'the fastest GetObject loop': round(fastestLoop / seconds('load f16 from S3, no disk cache')),
-    'quantizing on load, S3': round(seconds('quantize to NF4 on load, from S3') / seconds('load packed NF4 from S3')),
-    'quantizing on load, disk cache': round(
-      seconds('quantize to NF4 on load, from the disk cache') / seconds('load packed NF4 from the disk cache'),
-    ),
-  };
+  const ratios: Record<string, number> = {};
+  if (task !== 'packed') {
+    for (const name of ['load f16 from S3, no disk cache', 'load f16 from the disk cache'])
+      results.push({
+        name: `${name}: peak memory above the weights`,
+        value: round((peak(name) - weightBytes) / 1e6),
+        unit: 'MB',
+      });
+    for (const rival of Object.keys(loads).filter((name) => name.startsWith('GetObject')))
+      for (const name of ['read every tensor from S3, not loaded', 'load f16 from S3, no disk cache'])
+        ratios[`${name}, against ${rival}`] = round(seconds(rival) / seconds(name));
+  }
+  if (task !== 'load')
+    for (const place of ['S3', 'the disk cache'])
+      ratios[`quantizing on load, from ${place}`] = round(
+        seconds(`quantize to NF4 on load, from ${place}`) / seconds(`load packed NF4 from ${place}`),
+      );
   const commit = execFileSync('git', ['rev-parse', '--short', 'HEAD'], { encoding: 'utf8' }).trim();
   const device = `${cpus()[0]!.model}, ${cpus().length} threads`;
   console.log(JSON.stringify({ device, commit, runs, results, ratios }, null, 2));

@@ -101,5 +101,6 @@ export class LayerForward {
 function allocatePages(backend: Backend, { kvHeads, headDim }: Architecture, maxTokens: number): void {
   const pages = Math.ceil(maxTokens / PAGE_TOKENS);
   const shape = { layers: 1, kvHeads, headDim, pages, pageTokens: PAGE_TOKENS };
-  backend.allocateKv({ ...shape, dtype: backend.defaultKvDtype });
+  // Exact keys and values: what is calibrated is the model, not a worker's memory.
+  backend.allocateKv({ ...shape, dtype: 'f32' });
 }

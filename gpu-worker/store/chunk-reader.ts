@@ -28,6 +28,14 @@ interface Chunk {
   isReady: boolean;
 }
 
+/** An announced range's part in a chunk. It is used up by the read that takes its last byte. */
+interface Use {
+  /** In `#expected`. */
+  position: number;
+  /** In the file. */
+  end: number;
+}
+
 interface Expected {
   file: ChunkedFile;
   index: number;
@@ -38,8 +46,8 @@ export class ChunkReader {
   readonly #chunks = new Map<string, Chunk>();
   readonly #spare: Uint8Array[] = [];
   readonly #expected: Expected[] = [];
-  /** Positions in `#expected` that a chunk still has before it, ascending. */
-  readonly #uses = new Map<string, number[]>();
+  /** What a chunk still has before it, by ascending position. */
+  readonly #uses = new Map<string, Use[]>();
   #numInFlight = 0;
   /** Everything before it has been asked for, is here, or was skipped. */
   #cursor = 0;
@@ -51,7 +59,10 @@ export class ChunkReader {
       for (const index of chunksOf(file, offset, length)) {
         const key = keyOf(file, index);
         const uses = this.#uses.get(key) ?? [];
-        uses.push(this.#expected.length);
+        uses.push({
+          position: this.#expected.length,
+          end: Math.min(offset + length, (index + 1) * file.chunkBytes, file.bytes),
+        });
         this.#uses.set(key, uses);
         this.#expected.push({ file, index });
       }
@@ -69,7 +80,7 @@ export class ChunkReader {
     try {
       for (const index of indices) {
         while (taken.length < Math.min(indices.length, done + AT_ONCE))
-          taken.push(this.#take(file, indices[taken.length]!));
+          taken.push(this.#take(file, indices[taken.length]!, offset, end));
         this.#readAhead();
         const source = await taken[done]!.bytes;
         const begin = index * file.chunkBytes;
@@ -91,11 +102,12 @@ export class ChunkReader {
     this.#spare.length = 0;
   }
 
-  #take(file: ChunkedFile, index: number): Chunk {
+  /** For a read of [offset, end). */
+  #take(file: ChunkedFile, index: number, offset: number, end: number): Chunk {
     const key = keyOf(file, index);
-    const uses = this.#uses.get(key);
-    const position = uses?.shift();
-    if (position !== undefined) this.#cursor = Math.max(this.#cursor, position + 1);
+    const uses = this.#uses.get(key) ?? [];
+    const used = uses.findIndex((use) => use.end > offset && use.end <= end);
+    if (used >= 0) this.#cursor = Math.max(this.#cursor, uses.splice(used, 1)[0]!.position + 1);
     let chunk = this.#chunks.get(key);
     if (chunk === undefined) {
       this.#makeRoom(null);
@@ -124,7 +136,8 @@ export class ChunkReader {
     let victim: Chunk | null = null;
     let [latest, numAhead, numLeaving] = [position ?? -1, 0, 0];
     for (const chunk of this.#chunks.values()) {
-      const next = this.#uses.get(chunk.key)?.find((use) => use >= this.#cursor) ?? Number.POSITIVE_INFINITY;
+      const use = this.#uses.get(chunk.key)?.find(({ position }) => position >= this.#cursor);
+      const next = use?.position ?? Number.POSITIVE_INFINITY;
       if (position !== null && next < position) numAhead++;
       if (chunk.readers > 0 && next === Number.POSITIVE_INFINITY) numLeaving++;
       if (chunk.readers > 0 || !chunk.isReady || next <= latest) continue;

@@ -78,6 +78,22 @@ describe('ChunkReader', () => {
     expect(file.mostInFlight).toBe(8);
   });
 
+  test('a tensor that is announced whole and read in rows is fetched once', async () => {
+    const file = new CountedFile('model', 403);
+    const reader = new ChunkReader();
+    reader.expect(file, [
+      { offset: 3, length: 300 },
+      { offset: 303, length: 100 },
+    ]);
+    for (let offset = 3; offset < 303; offset += 4) {
+      expect(await reader.read(file, offset, 4)).toEqual(bytesAt(offset, 4));
+      // Rows are worked on between the reads, while chunks arrive.
+      for (let i = 0; i < 3; i++) await setImmediate();
+    }
+    expect(await reader.read(file, 303, 100)).toEqual(bytesAt(303, 100));
+    expect(file.fetched).toEqual(Array.from({ length: 41 }, (_, i) => i));
+  });
+
   test('a chunk that two tensors share waits for the second, though others are read in between', async () => {
     const file = new CountedFile('model', 400);
     const reader = new ChunkReader();

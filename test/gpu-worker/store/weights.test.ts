@@ -5,6 +5,7 @@ import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest'
 import { S3Bucket } from '../../../gpu-worker/store/s3-bucket.ts';
 import { nibble } from '../../end-to-end/running-edge.ts';
 import { DEMO_DIRECTORY } from '../demo-model.ts';
+import { HubServer } from '../hub-server.ts';
 import { BUCKET, LocalS3 } from './local-s3.ts';
 
 const F16 = join(DEMO_DIRECTORY, 'f16');
@@ -137,6 +138,26 @@ describe('nibble weights', () => {
       1,
       `nibble weights: ${join(F16, 'config.json')}: there is no .safetensors file to push\n`,
     ],
+    [
+      ['inspect', `${AT}/x`, '--revision', 'v1'],
+      2,
+      `nibble inspect: --revision is for models on the Hub; ${AT}/x is none\n`,
+    ],
+    [
+      ['weights', 'pull', `${AT}/x`, '/tmp/never', '--revision', 'v1'],
+      2,
+      'nibble weights: --revision is for nibble weights push\n',
+    ],
+    [
+      ['quantize', `${AT}/x`, '/tmp/never', '--dataset', 'texts.json'],
+      2,
+      `nibble quantize: ${AT}/x has to be on this disk for this; nibble weights pull fetches it\n`,
+    ],
+    [
+      ['dev', '--no-worker', '--store', 's3'],
+      2,
+      'nibble dev: --store s3 is what a worker loads from; --no-worker has none\n',
+    ],
   ] as const)('%j ends with its sentence', async ([args, code, sentence]) => {
     expect(await run(...args)).toEqual({ code, stdout: '', stderr: sentence });
   });
@@ -184,6 +205,51 @@ describe('--weights-cache', () => {
     const { code, stdout, stderr } = await generate('milo/stories', '--weights-cache', `${AT}/hub`);
     expect([code, stderr]).toEqual([0, `loading from the weights cache: ${AT}/hub/milo/stories/main/plain\n`]);
     expect(JSON.parse(stdout).ids).toEqual(JSON.parse((await generate(F16)).stdout).ids);
+  });
+
+  test.for([
+    [[], 'plain'],
+    [['--quantize', 'bitsandbytes-nf4'], 'bitsandbytes-nf4'],
+  ] as const)(
+    'a Hub id with %j is fetched from the Hub once and left there; the next worker needs no Hub',
+    async ([flags, place]) => {
+      const cache = `${AT}/from-hub/${place}`;
+      const args = [
+        'generate',
+        '--model-id',
+        'milo/stories',
+        '--prompt',
+        'Once upon',
+        '--max-new-tokens',
+        '12',
+        '--json',
+      ];
+      const start = (hub: string) =>
+        nibble([...args, '--weights-cache', cache, ...flags], { ...s3.environment, HF_ENDPOINT: hub });
+      const hub = await HubServer.start();
+      const files = (await readdir(F16)).map(async (name) => [name, await readFile(join(F16, name))] as const);
+      hub.models.set('milo/stories', new Map(await Promise.all(files)));
+      const first = await start(hub.url).finally(() => hub.close());
+      expect(first.stderr).toMatch(
+        new RegExp(`^the weights cache has it now: ${cache}/milo/stories/main/${place}, \\d+ bytes\\n$`),
+      );
+      await rm(s3.environment.HUGGINGFACE_HUB_CACHE!, { recursive: true });
+      const second = await start('http://127.0.0.1:9');
+      expect(second.stderr).toBe(`loading from the weights cache: ${cache}/milo/stories/main/${place}\n`);
+      expect(JSON.parse(second.stdout).ids).toEqual(JSON.parse(first.stdout).ids);
+      const { models } = await json('weights', 'list', cache);
+      expect(models).toMatchObject([{ model: 'milo/stories', files: 5 }]);
+    },
+  );
+
+  test('with --head-bits the packed weights keep the head of the checkpoint: the next start may choose other bits', async () => {
+    const flags = ['--quantize', 'bitsandbytes-nf4', '--weights-cache', `${AT}/heads`];
+    const first = await generate(F16, ...flags, '--head-bits', '4');
+    expect(first.stderr).toMatch(/^the weights cache has it now/);
+    const [four, sixteen] = [await generate(F16, ...flags, '--head-bits', '4'), await generate(F16, ...flags)];
+    expect(JSON.parse(four.stdout).logprobs).toEqual(JSON.parse(first.stdout).logprobs);
+    const plain = await generate(F16, '--quantize', 'bitsandbytes-nf4');
+    expect(JSON.parse(sixteen.stdout).logprobs).toEqual(JSON.parse(plain.stdout).logprobs);
   });
 
   test('--no-weights-cache-fill leaves nothing', async () => {
