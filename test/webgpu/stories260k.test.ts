@@ -5,6 +5,7 @@ import { expect, test } from 'vitest';
 import { Engine } from '../../core/engine/engine.ts';
 import { loadModelOn } from '../../gpu-worker/loader.ts';
 import { openLocalModel } from '../../gpu-worker/store/local.ts';
+import { uncached } from '../../gpu-worker/store/weights-cache.ts';
 import { sharedData } from '../shared-data.ts';
 import { openBackend } from './gpu-under-test.ts';
 
