@@ -16,7 +16,7 @@ test.skipIf(MODEL === null)('generates the golden 200 tokens', async () => {
   const load = { quantize: null, headBits: 16, text: 'needed' } as const;
   const model = await loadModelOn(
     MODEL!,
-    () => openLocalModel(MODEL!),
+    async () => uncached(await openLocalModel(MODEL!)),
     load,
     () => openBackend({ precision: 'f32' }),
   );
