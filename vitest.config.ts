@@ -27,7 +27,7 @@ export default defineConfig({
           include: ['test/webgpu/**/*.test.ts'],
           // Lavapipe compiles for minutes with all of LLVM's passes, and the tests run each shader a few times; other drivers do not read this.
           env: { NIBBLE_TEST_GPU: gpu, GALLIVM_PERF: 'nopt' },
-          testTimeout: 120_000,
+          testTimeout: 600_000,
           hookTimeout: 120_000,
         },
       })),
