@@ -25,6 +25,8 @@ const RULES: readonly Room[] = [
   { path: 'wasm/thread.ts', rooms: ['core/', 'wasm/'], packages: ['node:'] },
   { path: 'wasm/threads.ts', rooms: ['core/', 'wasm/'], packages: ['node:'] },
   { path: 'wasm/node.ts', rooms: ['core/', 'wasm/', 'scripts/build-wasm.ts'], packages: ['node:'] },
+  { path: 'wasm/thread.ts', rooms: ['core/', 'wasm/'], packages: ['node:'] },
+  { path: 'wasm/threads.ts', rooms: ['core/', 'wasm/'], packages: ['node:'] },
   {
     path: 'gpu-worker/',
     rooms: ['core/', 'wasm/', 'gpu-worker/', 'edge/api/', 'scripts/build-wasm.ts'],

@@ -35,7 +35,10 @@ export interface KernelArguments {
     octets: number,
     scaleBits: number,
   ];
-  gated: [f: number, gate: number, up: number, y: number, count: number];
+  gated_gelu: Gated;
+  gated_gelu_tanh: Gated;
+  gated_relu: Gated;
+  gated_silu: Gated;
   gather_rows: [x: number, rows: number, y: number, count: number, cols: number];
   layer_norm: [x: number, weight: number, bias: number, y: number, rows: number, cols: number, epsBits: number];
   linear_bnb4_blocks: [
@@ -135,6 +138,8 @@ export interface KernelArguments {
   ];
 }
 
+/** up: 0 for none. */
+type Gated = [gate: number, up: number, y: number, count: number];
 type Attention = [
   q: number,
   keyPages: number,

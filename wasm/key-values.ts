@@ -53,9 +53,23 @@ export class KeyValues {
     const space = this.#space;
     space.team.run(
       'rope_kv',
-      ...([space.addressOf(q), space.addressOf(k), space.addressOf(v), cos, sin, slots] as const),
-      ...([keys, values, keyScales, valueScales] as const),
-      ...([tokens, q.cols / headDim, kvHeads, headDim, rotaryDim / 2, pageTokens, DTYPES[dtype].code] as const),
+      space.addressOf(q),
+      space.addressOf(k),
+      space.addressOf(v),
+      cos,
+      sin,
+      slots,
+      keys,
+      values,
+      keyScales,
+      valueScales,
+      tokens,
+      q.cols / headDim,
+      kvHeads,
+      headDim,
+      rotaryDim / 2,
+      pageTokens,
+      DTYPES[dtype].code,
     );
   }
 
@@ -80,16 +94,30 @@ export class KeyValues {
     const slopes = alibiSlopes === null ? 0 : this.#space.placeFloats(alibiSlopes);
     team.run(
       'attention',
-      ...([from, keys, values, keyScales, valueScales, positions, sequenceOf, pageTables] as const),
-      ...([slopes, scratch, y.address, tokens, heads, kvHeads, headDim, pageTokens, source.maxPages] as const),
-      ...([
-        floatBits(scale),
-        seen,
-        floatBits(softcap ?? Number.POSITIVE_INFINITY),
-        scoreStride,
-        scratchRows,
-        DTYPES[dtype].code,
-      ] as const),
+      from,
+      keys,
+      values,
+      keyScales,
+      valueScales,
+      positions,
+      sequenceOf,
+      pageTables,
+      slopes,
+      scratch,
+      y.address,
+      tokens,
+      heads,
+      kvHeads,
+      headDim,
+      pageTokens,
+      source.maxPages,
+
+      floatBits(scale),
+      seen,
+      floatBits(softcap ?? Number.POSITIVE_INFINITY),
+      scoreStride,
+      scratchRows,
+      DTYPES[dtype].code,
     );
     memory.release(mark);
     return y;

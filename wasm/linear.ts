@@ -1,5 +1,5 @@
 /** Linear: matrix products on the kernels. Weights that take their activations quantized alike share the quantization. */
-import type { Activation } from '../core/model/backend.ts';
+import type { Activation, Linear } from '../core/model/backend.ts';
 import { floatBits } from './kernels.ts';
 import type { Bnb4Linear } from './weights/bnb4.ts';
 import type { PlacedPlan } from './weights/chunk-plan.ts';
@@ -13,37 +13,30 @@ import type { Workspace } from './workspace.ts';
 interface Input {
   address: number;
   tokens: number;
+  /** As the weights so far wanted it. */
+  quantized: QuantizedRows[];
 }
 
 /** Each weight's x · Wᵀ + bias, as activations. */
 export function runLinears(space: Workspace, x: Activation, weights: readonly WasmLinear[]): Activation[] {
-  const input = { address: space.addressOf(x), tokens: x.rows };
+  const input: Input = { address: space.addressOf(x), tokens: x.rows, quantized: [] };
   const outputs = weights.map((weight) => space.activation(x.rows, weight.outFeatures));
   const mark = space.memory.mark;
-  const quantized = new Map<string, QuantizedRows>();
-  weights.forEach((weight, i) => {
-    runLinear(space, weight, input, outputs[i]!.address, quantized);
-  });
+  for (let i = 0; i < weights.length; i++) runLinear(space, weights[i]!, input, outputs[i]!.address);
   space.memory.release(mark);
   return outputs;
 }
 
-function runLinear(
-  space: Workspace,
-  weight: WasmLinear,
-  x: Input,
-  y: number,
-  quantized: Map<string, QuantizedRows>,
-): void {
+function runLinear(space: Workspace, weight: WasmLinear, x: Input, y: number): void {
   switch (weight.kind) {
     case 'dense':
       dense(space, weight, x, y);
       return;
     case 'gptq':
-      gptq(space, weight, x, y, quantized);
+      gptq(space, weight, x, y);
       return;
     case 'bnb4':
-      bnb4(space, weight, x, y, quantized);
+      bnb4(space, weight, x, y);
       return;
     case 'int8':
       int8(space, weight, x, y);
@@ -64,56 +57,87 @@ function dense({ team, memory }: Workspace, weight: DenseLinear, { address, toke
   team.run(`linear_dense_${dtype}`, weights, bias, padded, y, tokens, outFeatures, stride, scratch);
 }
 
-function gptq(space: Workspace, weight: GptqLinear, x: Input, y: number, quantized: Map<string, QuantizedRows>): void {
-  const { bits, q, scales, zeros, bias, plan, outFeatures } = weight;
-  const grid: Grid =
-    bits === 8
-      ? { width: 'wide', levels: WIDE_LEVELS, factor: HALF_SCALE_FACTOR }
-      : { ...narrowest(space), factor: HALF_SCALE_FACTOR };
-  const { x8, xScale, minusSum } = quantizedFor(space, weight, x, grid, quantized);
-  const { groupOctets, groups, octets, chunks } = plan;
-  const scratch = unpackingScratch(space, plan, x);
-  const shape = [x.tokens, outFeatures, groups, octets, chunks, scratch, bits] as const;
-  space.team.run(
-    'linear_chunks',
-    ...([q, 0, scales, zeros ?? 0, bias, groupOctets, x8, xScale, minusSum, y] as const),
-    ...shape,
-  );
+function gptq(space: Workspace, weight: GptqLinear, x: Input, y: number): void {
+  const { bits, q, scales, zeros, plan, bias } = weight;
+  const narrow = bits !== 8 && space.variant === 'relaxed';
+  const grid = bits === 8 ? GRIDS.wide : narrow ? GRIDS.narrow : GRIDS.plain;
+  chunks(space, { format: bits, q, tables: 0, scales, zeros: zeros ?? 0, bias, plan }, weight, grid, x, y);
 }
 
-function bnb4(space: Workspace, weight: Bnb4Linear, x: Input, y: number, quantized: Map<string, QuantizedRows>): void {
+function bnb4(space: Workspace, weight: Bnb4Linear, x: Input, y: number): void {
   const { inFeatures, outFeatures, layout, bias } = weight;
   if (layout.kind === 'blocks') {
     const { codes, table, absmax, blockSize } = layout;
-    const shape = [x.tokens, outFeatures, inFeatures, blockSize] as const;
-    space.team.run('linear_bnb4_blocks', codes, table, absmax, bias, x.address, y, ...shape);
+    space.team.run(
+      'linear_bnb4_blocks',
+      codes,
+      table,
+      absmax,
+      bias,
+      x.address,
+      y,
+      x.tokens,
+      outFeatures,
+      inFeatures,
+      blockSize,
+    );
     return;
   }
-  const { plan, q, tables, scales } = layout;
-  const grid: Grid = {
-    ...(x.tokens < TILE_TOKENS ? narrowest(space) : { width: 'wide', levels: NARROW_LEVELS }),
-    factor: 1,
-  };
-  const { x8, xScale, minusSum } = quantizedFor(space, { inFeatures, plan }, x, grid, quantized);
-  const { groupOctets, groups, octets, chunks } = plan;
-  const scratch = unpackingScratch(space, plan, x);
-  const shape = [x.tokens, outFeatures, groups, octets, chunks, scratch, TABLE_FORMAT] as const;
-  space.team.run(
-    'linear_chunks',
-    ...([q, tables, scales, 0, bias, groupOctets, x8, xScale, minusSum, y] as const),
-    ...shape,
-  );
+  const { q, tables, scales, plan } = layout;
+  const narrow = x.tokens < TILE_TOKENS && space.variant === 'relaxed';
+  const grid = narrow ? GRIDS.tableNarrow : GRIDS.tableWide;
+  chunks(space, { format: TABLE_FORMAT, q, tables, scales, zeros: 0, bias, plan }, weight, grid, x, y);
 }
 
 /** assembly/chunk_format.ts, TABLE. */
 const TABLE_FORMAT = 16;
-
 /** Tokens from which kernels over chunks unpack a block of weights for all of them, and that go together then: assembly/tile.ts. */
 const TILE_TOKENS = 4;
 
-/** A block as assembly/unpack_block.ts unpacks it and a tile's sums, for each thread. */
-function unpackingScratch({ memory, team }: Workspace, { groups, octets }: PlacedPlan, { tokens }: Input): number {
-  return tokens < TILE_TOKENS ? 0 : memory.scratch(team.threads * (groups * 64 + octets * 128 + 128));
+/** What linear_chunks takes of a weight. */
+interface ChunkWeight {
+  format: number;
+  q: number;
+  tables: number;
+  scales: number;
+  zeros: number;
+  bias: number;
+  plan: PlacedPlan;
+}
+
+function chunks(
+  space: Workspace,
+  { format, q, tables, scales, zeros, bias, plan }: ChunkWeight,
+  { inFeatures, outFeatures }: Linear,
+  grid: Grid,
+  x: Input,
+  y: number,
+): void {
+  const { x8, xScale, minusSum } = quantizedFor(space, plan, inFeatures, x, grid);
+  const { groups, octets, groupOctets } = plan;
+  // A block as assembly/unpack_block.ts unpacks it and a tile's sums, for each thread.
+  const unpackedBytes = groups * 64 + octets * 128 + 128;
+  const scratch = x.tokens < TILE_TOKENS ? 0 : space.memory.scratch(space.team.threads * unpackedBytes);
+  space.team.run(
+    'linear_chunks',
+    q,
+    tables,
+    scales,
+    zeros,
+    bias,
+    groupOctets,
+    x8,
+    xScale,
+    minusSum,
+    y,
+    x.tokens,
+    outFeatures,
+    groups,
+    octets,
+    plan.chunks,
+    scratch,
+    format,
+  );
 }
 
 /** How activations are rounded: octets as assembly/dot.ts takes them, narrow i8 or wide i16, integers up to ±levels in them, and a power of two in their scale. */
@@ -123,50 +147,65 @@ interface Grid {
   factor: number;
 }
 
+/** The plain build has only wide octets; the same levels keep its bits those of the relaxed one. */
 const NARROW_LEVELS = 127;
 /** The most whose sum over a chunk of 32 fits 16 bits. */
 const WIDE_LEVELS = 1023;
 /** What kernels with f16 scales want: assembly/chunk_format.ts, scale4. */
 const HALF_SCALE_FACTOR = 2 ** 64;
 
-/** The plain build has only wide octets; the same levels keep its bits those of the relaxed one. */
-function narrowest({ variant }: Workspace): Pick<Grid, 'width' | 'levels'> {
-  return { width: variant === 'relaxed' ? 'narrow' : 'wide', levels: NARROW_LEVELS };
-}
+const GRIDS = {
+  narrow: { width: 'narrow', levels: NARROW_LEVELS, factor: HALF_SCALE_FACTOR },
+  plain: { width: 'wide', levels: NARROW_LEVELS, factor: HALF_SCALE_FACTOR },
+  wide: { width: 'wide', levels: WIDE_LEVELS, factor: HALF_SCALE_FACTOR },
+  tableNarrow: { width: 'narrow', levels: NARROW_LEVELS, factor: 1 },
+  tableWide: { width: 'wide', levels: NARROW_LEVELS, factor: 1 },
+} as const satisfies Record<string, Grid>;
 
-/** Addresses of what quantize_rows wrote. */
+/** What quantize_rows wrote, where, and how. */
 interface QuantizedRows {
+  grid: Grid;
+  activationOrder: string;
   x8: number;
   xScale: number;
   minusSum: number;
 }
 
 /** Quantizes the input by the plan, unless a weight before had it done. */
-function quantizedFor(
-  { memory, team }: Workspace,
-  { plan, inFeatures }: { plan: PlacedPlan; inFeatures: number },
-  { address, tokens }: Input,
-  { width, levels, factor }: Grid,
-  quantized: Map<string, QuantizedRows>,
-): QuantizedRows {
-  const key = `${width} ${levels} ${factor} ${plan.activationOrder}`;
-  const known = quantized.get(key);
-  if (known !== undefined) return known;
-  const { groups, octets, chunks, groupOctets, channels } = plan;
-  const isWide = width === 'wide';
-  const together = tokens < TILE_TOKENS ? 1 : TILE_TOKENS;
-  const padded = Math.ceil(tokens / together) * together;
+function quantizedFor({ memory, team }: Workspace, plan: PlacedPlan, cols: number, x: Input, grid: Grid) {
+  const { groups, octets, groupOctets, channels, activationOrder } = plan;
+  for (const known of x.quantized) if (known.grid === grid && known.activationOrder === activationOrder) return known;
+  const isWide = grid.width === 'wide';
+  const together = x.tokens < TILE_TOKENS ? 1 : TILE_TOKENS;
+  const tokens = Math.ceil(x.tokens / together) * together;
   const rows: QuantizedRows = {
-    x8: memory.scratch(padded * octets * (isWide ? 16 : 8)),
-    xScale: memory.scratch(padded * chunks * 4),
-    minusSum: memory.scratch(padded * chunks * 4),
+    grid,
+    activationOrder,
+    x8: memory.scratch(tokens * octets * (isWide ? 16 : 8)),
+    xScale: memory.scratch(tokens * plan.chunks * 4),
+    minusSum: memory.scratch(tokens * plan.chunks * 4),
   };
   const gathered = channels === null ? 0 : memory.scratch(team.threads * octets * 32);
-  const to = [rows.x8, rows.xScale, rows.minusSum, gathered] as const;
-  const shape = [tokens, inFeatures, octets, groups, chunks] as const;
-  const grid = [floatBits(levels), isWide ? 1 : 0, floatBits(factor), together] as const;
-  team.run('quantize_rows', address, channels ?? 0, groupOctets, ...to, ...shape, ...grid);
-  quantized.set(key, rows);
+  team.run(
+    'quantize_rows',
+    x.address,
+    channels ?? 0,
+    groupOctets,
+    rows.x8,
+    rows.xScale,
+    rows.minusSum,
+    gathered,
+    x.tokens,
+    cols,
+    octets,
+    groups,
+    plan.chunks,
+    floatBits(grid.levels),
+    isWide ? 1 : 0,
+    floatBits(grid.factor),
+    together,
+  );
+  x.quantized.push(rows);
   return rows;
 }
 

@@ -5,9 +5,6 @@ import { expectSameShape, impossible, type WasmActivation } from './tensors.ts';
 import { embeddingTable } from './weights.ts';
 import type { Workspace } from './workspace.ts';
 
-/** The kernels' numbers for them: assembly/activation.ts. */
-const FUNCTIONS: Record<ActivationFunction, number> = { relu: 0, gelu: 1, gelu_tanh: 2, silu: 3 };
-
 export function embed(space: Workspace, table: Linear, ids: Int32Array, scale: number): Activation {
   const own = embeddingTable(space.weight(table));
   const { outFeatures, inFeatures: cols } = own;
@@ -77,21 +74,21 @@ export function gated(space: Workspace, f: ActivationFunction, gate: Activation,
   expectSameShape('gated', gate, up);
   const [from, factor] = [space.addressOf(gate), space.addressOf(up)];
   const y = space.activation(gate.rows, gate.cols);
-  space.team.run('gated', FUNCTIONS[f], from, factor, y.address, gate.rows * gate.cols);
+  space.team.run(`gated_${f}`, from, factor, y.address, gate.rows * gate.cols);
   return y;
 }
 
 /** The same into `gate` itself; `up` is freed. */
 export function gatedInPlace(space: Workspace, f: ActivationFunction, gate: Activation, up: Activation): void {
   const to = space.addressOf(gate);
-  space.team.run('gated', FUNCTIONS[f], to, space.addressOf(up), to, gate.rows * gate.cols);
+  space.team.run(`gated_${f}`, to, space.addressOf(up), to, gate.rows * gate.cols);
   space.free(up);
 }
 
 export function activate(space: Workspace, f: ActivationFunction, x: Activation): Activation {
   const from = space.addressOf(x);
   const y = space.activation(x.rows, x.cols);
-  space.team.run('gated', FUNCTIONS[f], from, 0, y.address, x.rows * x.cols);
+  space.team.run(`gated_${f}`, from, 0, y.address, x.rows * x.cols);
   return y;
 }
 

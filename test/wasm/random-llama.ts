@@ -28,7 +28,7 @@ export class RandomLlama {
     this.graph = graph;
     this.shape = shape;
     this.weightBytes = weightBytes;
-    this.#pageIds = Array.from({ length: pages }, (_, page) => pages - 1 - page);
+    this.#pageIds = Array.from({ length: pages }, (_, page) => page);
   }
 
   static async load(

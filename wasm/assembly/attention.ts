@@ -39,7 +39,7 @@ function softmaxWeights(scores: usize, count: i32, factor: f32): f32 {
   const end = scores + (<usize>count << 2), padded = (end + 15 - scores & ~15) + scores, factor4 = f32x4.splat(factor);
   for (let s = end; s < padded; s += 4) store<f32>(s, -Infinity);
   let largest = v128.load(scores);
-  for (let s = scores + 16; s < padded; s += 16) largest = f32x4.max(largest, v128.load(s));
+  for (let s = scores + 16; s < padded; s += 16) largest = f32x4.pmax(largest, v128.load(s));
   const max = f32x4.splat(maxLane(largest));
   let sum = f32x4.splat(0);
   for (let s = scores; s < padded; s += 16) {
@@ -82,20 +82,33 @@ function softmaxWeights(scores: usize, count: i32, factor: f32): f32 {
   }
 }
 
-function scoreRun(dtype: i32, q: usize, key: usize, keyScale: usize, score: usize, count: i32, stride: usize, scale: f32): void {
-  if (dtype == F16) scoreRunOf(F16, q, key, keyScale, score, count, stride, scale);
-  else if (dtype == 0) scoreRunOf(0, q, key, keyScale, score, count, stride, scale);
-  else scoreRunOf(2, q, key, keyScale, score, count, stride, scale);
+// A function a dtype, exported so that the compiler keeps them apart: it folds what several loops share into one that asks at each value.
+export function score_run_f32(q: usize, key: usize, keyScale: usize, score: usize, count: i32, stride: usize, scale: f32): void {
+  scoreRunOf(0, q, key, keyScale, score, count, stride, scale);
 }
 
-/** Scores of four tokens in f16 pages (q and score `stride` and `scoreStride` floats apart) for `count` keys in a row. */
-function scoreRun4(q: usize, key: usize, score: usize, count: i32, stride: usize, scoreStride: usize, scale: f32): void {
-  const mask = i32x4.splat(halfMask), rowBytes = stride << elementShift(F16), qBytes = stride << 2, scoreBytes = scoreStride << 2;
+export function score_run_f16(q: usize, key: usize, keyScale: usize, score: usize, count: i32, stride: usize, scale: f32): void {
+  scoreRunOf(F16, q, key, keyScale, score, count, stride, scale);
+}
+
+export function score_run_int8(q: usize, key: usize, keyScale: usize, score: usize, count: i32, stride: usize, scale: f32): void {
+  scoreRunOf(2, q, key, keyScale, score, count, stride, scale);
+}
+
+@inline function scoreRun(dtype: i32, q: usize, key: usize, keyScale: usize, score: usize, count: i32, stride: usize, scale: f32): void {
+  if (dtype == F16) score_run_f16(q, key, keyScale, score, count, stride, scale);
+  else if (dtype == 0) score_run_f32(q, key, keyScale, score, count, stride, scale);
+  else score_run_int8(q, key, keyScale, score, count, stride, scale);
+}
+
+/** Scores of four tokens in f16 pages (`qBytes` and `scoreBytes` apart) for `count` keys in a row. */
+function scoreRun4(q: usize, qBytes: usize, key: usize, score: usize, count: i32, stride: usize, scoreBytes: usize, scale: f32): void {
+  const mask = i32x4.splat(halfMask), rowBytes = stride << elementShift(F16);
   for (; count > 0; count -= 2, score += 8, key += rowBytes << 1) {
     // The last of an odd number meets itself again.
     let k0 = key, k1 = count > 1 ? key + rowBytes : key;
     let a0 = f32x4.splat(0), b0 = a0, c0 = a0, d0 = a0, a1 = a0, b1 = a0, c1 = a0, d1 = a0;
-    for (let at = q, end = q + qBytes; at < end; at += 16) {
+    for (let at = q, end = q + (stride << 2); at < end; at += 16) {
       const x0 = loadValues(F16, k0, mask), x1 = loadValues(F16, k1, mask);
       let own = v128.load(at);
       a0 = madd(a0, own, x0); a1 = madd(a1, own, x1);
@@ -151,43 +164,48 @@ function scaleWeights(weights: usize, scales: usize, pageTable: usize, headRow: 
   v128.store(sums, e, 64); v128.store(sums, f, 80); v128.store(sums, g, 96); v128.store(sums, h, 112);
 }
 
-function values32(dtype: i32, weights: usize, values: usize, rowBytes: usize, count: i32, sums: usize): void {
-  if (dtype == F16) values32Of(F16, weights, values, rowBytes, count, sums);
-  else if (dtype == 0) values32Of(0, weights, values, rowBytes, count, sums);
-  else values32Of(2, weights, values, rowBytes, count, sums);
+export function values_run_f32(weights: usize, values: usize, rowBytes: usize, count: i32, sums: usize): void {
+  values32Of(0, weights, values, rowBytes, count, sums);
 }
 
-/** y [4 tokens, up to 8 channels] = sum over positions of weight * value / sums [4]; `values` is the first channel of row 0 of page 0. */
-function values8x4(weights: usize, scoreBytes: usize, values: usize, pageTable: usize, headRow: usize, pageRows: usize, pageTokens: i32, first: i32, end: i32, rowBytes: usize, y: usize, yStride: usize, channels: i32, sums: v128): void {
-  const mask = i32x4.splat(halfMask), step = <usize>4 << elementShift(F16);
-  let a0 = f32x4.splat(0), b0 = a0, c0 = a0, d0 = a0, a1 = a0, b1 = a0, c1 = a0, d1 = a0;
-  for (let position = first; position < end; ) {
-    const offset = position % pageTokens, runEnd = min(position - offset + pageTokens, end);
-    let at = values + (headRow + <usize>load<i32>(pageTable + (<usize>(position / pageTokens) << 2)) * pageRows + <usize>offset) * rowBytes;
-    for (; position < runEnd; position++, weights += 4, at += rowBytes) {
-      const v0 = loadValues(F16, at, mask), v1 = loadValues(F16, at + step, mask);
-      let weight = v128.load32_splat(weights);
-      a0 = madd(a0, weight, v0); a1 = madd(a1, weight, v1);
-      weight = v128.load32_splat(weights + scoreBytes);
-      b0 = madd(b0, weight, v0); b1 = madd(b1, weight, v1);
-      weight = v128.load32_splat(weights + 2 * scoreBytes);
-      c0 = madd(c0, weight, v0); c1 = madd(c1, weight, v1);
-      weight = v128.load32_splat(weights + 3 * scoreBytes);
-      d0 = madd(d0, weight, v0); d1 = madd(d1, weight, v1);
-    }
+export function values_run_f16(weights: usize, values: usize, rowBytes: usize, count: i32, sums: usize): void {
+  values32Of(F16, weights, values, rowBytes, count, sums);
+}
+
+export function values_run_int8(weights: usize, values: usize, rowBytes: usize, count: i32, sums: usize): void {
+  values32Of(2, weights, values, rowBytes, count, sums);
+}
+
+@inline function values32(dtype: i32, weights: usize, values: usize, rowBytes: usize, count: i32, sums: usize): void {
+  if (dtype == F16) values_run_f16(weights, values, rowBytes, count, sums);
+  else if (dtype == 0) values_run_f32(weights, values, rowBytes, count, sums);
+  else values_run_int8(weights, values, rowBytes, count, sums);
+}
+
+/** sums [4 tokens, 8 channels] (`sumBytes` apart) += weight * value over `count` f16 rows, `values` the first one's first channel. */
+function values8x4(weights: usize, scoreBytes: usize, values: usize, rowBytes: usize, count: i32, sums: usize, sumBytes: usize): void {
+  const mask = i32x4.splat(halfMask), sums1 = sums + sumBytes, sums2 = sums1 + sumBytes, sums3 = sums2 + sumBytes;
+  let a0 = v128.load(sums), a1 = v128.load(sums, 16), b0 = v128.load(sums1), b1 = v128.load(sums1, 16);
+  let c0 = v128.load(sums2), c1 = v128.load(sums2, 16), d0 = v128.load(sums3), d1 = v128.load(sums3, 16);
+  for (const end = weights + (<usize>count << 2); weights < end; weights += 4, values += rowBytes) {
+    const v0 = loadValues(F16, values, mask), v1 = loadValues(F16, values + 8, mask);
+    let weight = v128.load32_splat(weights);
+    a0 = madd(a0, weight, v0); a1 = madd(a1, weight, v1);
+    weight = v128.load32_splat(weights + scoreBytes);
+    b0 = madd(b0, weight, v0); b1 = madd(b1, weight, v1);
+    weight = v128.load32_splat(weights + 2 * scoreBytes);
+    c0 = madd(c0, weight, v0); c1 = madd(c1, weight, v1);
+    weight = v128.load32_splat(weights + 3 * scoreBytes);
+    d0 = madd(d0, weight, v0); d1 = madd(d1, weight, v1);
   }
-  let divisor = v128.shuffle<i32>(sums, sums, 0, 0, 0, 0);
-  storeLanes(y, f32x4.div(a0, divisor), channels);
-  storeLanes(y + 16, f32x4.div(a1, divisor), channels - 4);
-  divisor = v128.shuffle<i32>(sums, sums, 1, 1, 1, 1);
-  storeLanes(y + yStride, f32x4.div(b0, divisor), channels);
-  storeLanes(y + yStride + 16, f32x4.div(b1, divisor), channels - 4);
-  divisor = v128.shuffle<i32>(sums, sums, 2, 2, 2, 2);
-  storeLanes(y + 2 * yStride, f32x4.div(c0, divisor), channels);
-  storeLanes(y + 2 * yStride + 16, f32x4.div(c1, divisor), channels - 4);
-  divisor = v128.shuffle<i32>(sums, sums, 3, 3, 3, 3);
-  storeLanes(y + 3 * yStride, f32x4.div(d0, divisor), channels);
-  storeLanes(y + 3 * yStride + 16, f32x4.div(d1, divisor), channels - 4);
+  v128.store(sums, a0); v128.store(sums, a1, 16); v128.store(sums1, b0); v128.store(sums1, b1, 16);
+  v128.store(sums2, c0); v128.store(sums2, c1, 16); v128.store(sums3, d0); v128.store(sums3, d1, 16);
+}
+
+/** y [headDim] = sums / divisor */
+function divide(sums: usize, divisor: f32, y: usize, headDim: i32): void {
+  const divisor4 = f32x4.splat(divisor);
+  for (let channel = 0; channel < headDim; channel += 4) storeLanes(y + (<usize>channel << 2), f32x4.div(v128.load(sums + (<usize>channel << 2)), divisor4), headDim - channel);
 }
 
 export function attention(task: usize, part: i32, parts: i32): void {
@@ -210,25 +228,33 @@ export function attention(task: usize, part: i32, parts: i32): void {
     const count = load<i32>(positions + (<usize>token << 2)) + 1, first = max(0, count - window), end = count + 3;
     const pageTable = pageTables + (<usize>load<i32>(sequenceOf + (<usize>token << 2)) * maxPages << 2);
     const from = q + <usize>token * tokenBytes + <usize>head * headBytes, to = y + <usize>token * tokenBytes + <usize>head * headBytes;
-    for (let i: usize = 0; i < 4; i++) padRow(from + i * tokenBytes, own + i * (stride << 2), headDim, qFactor);
+    for (let i: usize = 0; i < 4; i++) padRow(from + i * tokenBytes, own + i * qBytes, headDim, qFactor);
     for (let position = first, score = scores; position < end; ) {
       const offset = position % pageTokens, run = min(pageTokens - offset, end - position);
       const row = headRow + <usize>load<i32>(pageTable + (<usize>(position / pageTokens) << 2)) * pageRows + <usize>offset;
-      scoreRun4(own, keyPages + row * rowBytes, score, run, stride, scoreStride, scale);
+      scoreRun4(own, qBytes, keyPages + row * rowBytes, score, run, stride, scoreBytes, scale);
       position += run;
       score += <usize>run << 2;
     }
-    let sums = f32x4.splat(0);
+    // The sums of values take the places of the queries, the sums of weights the last places of the scores.
+    memory.fill(own, 0, 4 * qBytes);
     for (let i = 0; i < 4; i++) {
       // This token's own positions among all that were scored; the others weigh nothing.
       const begin = max(0, count + i - window) - first, seen = count + i - first - begin, all = scores + <usize>i * scoreBytes, mine = all + (<usize>begin << 2);
       const sum = weigh(mine, seen, softcap, slopes == 0 ? 0 : load<f32>(slopes + (<usize>head << 2)), weightFactor);
       memory.fill(all, 0, <usize>begin << 2);
       memory.fill(mine + (<usize>seen << 2), 0, <usize>(end - count - i) << 2);
-      sums = v128.shuffle<i32>(sums, f32x4.splat(sum), 1, 2, 3, 4);
+      store<f32>(all + scoreBytes - 4, sum);
     }
-    for (let channel = 0; channel < headDim; channel += 8)
-      values8x4(scores, scoreBytes, valuePages + (<usize>channel << elementShift(dtype)), pageTable, headRow, pageRows, pageTokens, first, end, rowBytes, to + (<usize>channel << 2), tokenBytes, headDim - channel, sums);
+    for (let position = first, weights = scores; position < end; ) {
+      const offset = position % pageTokens, run = min(pageTokens - offset, end - position);
+      const row = headRow + <usize>load<i32>(pageTable + (<usize>(position / pageTokens) << 2)) * pageRows + <usize>offset;
+      for (let channel = 0; channel < headDim; channel += 8)
+        values8x4(weights, scoreBytes, valuePages + row * rowBytes + (<usize>channel << 1), rowBytes, run, own + (<usize>channel << 2), qBytes);
+      position += run;
+      weights += <usize>run << 2;
+    }
+    for (let i: usize = 0; i < 4; i++) divide(own + i * qBytes, load<f32>(scores + (i + 1) * scoreBytes - 4), to + i * tokenBytes, headDim);
   }
 
   // Pages outside, so that each is read once, from its beginning to its end.
@@ -266,8 +292,8 @@ export function attention(task: usize, part: i32, parts: i32): void {
       position += run;
     }
     for (let head = firstHead; head < lastHead; head++) {
-      const place = <usize>(head - firstHead), to = y + <usize>token * tokenBytes + <usize>head * headBytes, divisor = v128.load32_splat(scores + place * scoreBytes + scoreBytes - 4);
-      for (let channel = 0; channel < headDim; channel += 4) storeLanes(to + (<usize>channel << 2), f32x4.div(v128.load(own + place * qBytes + (<usize>channel << 2)), divisor), headDim - channel);
+      const place = <usize>(head - firstHead);
+      divide(own + place * qBytes, load<f32>(scores + (place + 1) * scoreBytes - 4), y + <usize>token * tokenBytes + <usize>head * headBytes, headDim);
     }
   }
 }

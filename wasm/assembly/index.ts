@@ -1,10 +1,10 @@
 // The kernel set: every export of nibble-relaxed.wasm and nibble-plain.wasm. The two builds differ only in ASC_FEATURE_RELAXED_SIMD.
 // Kernels take (task, part, parts), see task.ts.
 
-export { bit2Mask, byteMask16, crumbMask, halfFactor, halfMask, nibbleMask } from './constants';
-export { gated } from './activation';
+export { bit2Mask, byteMask16, crumbMask, halfFactor, halfMask, nibbleMask, roundingMagic } from './constants';
+export { gated_gelu, gated_gelu_tanh, gated_relu, gated_silu } from './activation';
 export { add } from './add';
-export { attention } from './attention';
+export { attention, score_run_f16, score_run_f32, score_run_int8, values_run_f16, values_run_f32, values_run_int8 } from './attention';
 export { copy_columns } from './copy_columns';
 export { embed_f16, embed_f32 } from './embed';
 export { embed_gptq } from './embed_gptq';

@@ -4,7 +4,8 @@
 // f16 rounds to nearest even; what it cannot hold becomes +-65504. int8 rounds half to even of x * (127 / absmax).
 // Reference: test/wasm/oracle.ts, roundToHalf and roundToInt8.
 
-import { maxLane } from './lanes';
+import { roundingMagic } from './constants';
+import { maxAbs, maxAbsLane } from './lanes';
 import { rounded4 } from './quantize_rows';
 
 @inline export function elementShift(dtype: i32): i32 {
@@ -37,8 +38,8 @@ export function storeRow(dtype: i32, x: usize, to: usize, scale: usize, headDim:
   let inverse = f32x4.splat(0);
   if (dtype == 2) {
     let largest = f32x4.splat(0);
-    for (let k = 0; k < headDim; k += 4) largest = f32x4.max(largest, f32x4.abs(first(x + (<usize>k << 2), headDim - k)));
-    const absmax = maxLane(largest);
+    for (let k = 0; k < headDim; k += 4) largest = maxAbs(largest, first(x + (<usize>k << 2), headDim - k));
+    const absmax = maxAbsLane(largest);
     inverse = f32x4.splat(absmax > 1e-30 ? <f32>127 / absmax : 0);
     store<f32>(scale, absmax / <f32>127);
   }
@@ -48,7 +49,7 @@ export function storeRow(dtype: i32, x: usize, to: usize, scale: usize, headDim:
       const bits = halves4(v);
       v128.store64_lane(to + (<usize>k << 1), i16x8.narrow_i32x4_u(bits, bits), 0);
     } else {
-      const words = i16x8.narrow_i32x4_s(rounded4(v, inverse), f32x4.splat(0));
+      const words = i16x8.narrow_i32x4_s(rounded4(v, inverse, f32x4.splat(roundingMagic)), f32x4.splat(0));
       v128.store32_lane(to + k, i8x16.narrow_i16x8_s(words, words), 0);
     }
   }

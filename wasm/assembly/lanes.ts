@@ -21,6 +21,17 @@
   return f32x4.extract_lane(f32x4.max(v, v128.shuffle<i32>(v, v, 1, 0, 3, 2)), 0);
 }
 
+/** Largest of |x| and the lanes of `largest`, which are not negative; a NaN is the largest of all, as its bits are. */
+@inline export function maxAbs(largest: v128, x: v128): v128 {
+  return i32x4.max_s(largest, f32x4.abs(x));
+}
+
+/** Largest lane of maxAbs's. */
+@inline export function maxAbsLane(v: v128): f32 {
+  v = i32x4.max_s(v, v128.shuffle<i32>(v, v, 2, 3, 0, 1));
+  return f32x4.extract_lane(i32x4.max_s(v, v128.shuffle<i32>(v, v, 1, 0, 3, 2)), 0);
+}
+
 /** Four f16 at `pointer` as f32, exactly, any sign, no infinities or NaN. mask and factor: constants.ts, splatted. */
 @inline export function loadHalf4(pointer: usize, mask: v128, factor: v128): v128 {
   return f32x4.mul(loadHalfLow(pointer, mask), factor);
@@ -32,7 +43,7 @@
 }
 
 /** Stores the first `count` of four lanes. */
-@inline export function storeLanes(pointer: usize, v: v128, count: i32): void {
+export function storeLanes(pointer: usize, v: v128, count: i32): void {
   if (count >= 4) { v128.store(pointer, v); return; }
   if (count > 0) v128.store32_lane(pointer, v, 0);
   if (count > 1) v128.store32_lane(pointer, v, 1, 4);

@@ -13,8 +13,9 @@
 // that holds a NaN or an infinity gets such a scale, and so do the outputs.
 // Split by tokens. Reference: test/wasm/oracle.ts, quantizeRow.
 
+import { roundingMagic } from './constants';
 import { octetBytes } from './dot';
-import { maxLane } from './lanes';
+import { maxAbs, maxAbsLane } from './lanes';
 import { share } from './task';
 
 export function quantize_rows(task: usize, part: i32, parts: i32): void {
@@ -49,10 +50,9 @@ function gather(x: usize, channels: usize, y: usize, cols: i32, places: i32): vo
   }
 }
 
-/** Four activations times `inverse`, rounded half to even. */
-@inline export function rounded4(x: v128, inverse: v128): v128 {
-  // Adding 1.5 * 2^23 leaves the integer in the lowest bits, rounded half to even. |x * inverse| < 2^22.
-  return i32x4.sub(f32x4.add(f32x4.mul(x, inverse), f32x4.splat(12582912)), i32x4.splat(0x4b400000));
+/** Four activations times `inverse`, less than 2^22 of either sign, rounded half to even. magic: constants.ts, splatted. */
+@inline export function rounded4(x: v128, inverse: v128, magic: v128): v128 {
+  return i32x4.sub(f32x4.add(f32x4.mul(x, inverse), magic), magic);
 }
 
 /** A wide octet as dot.ts takes it. */
@@ -68,14 +68,15 @@ function gather(x: usize, channels: usize, y: usize, cols: i32, places: i32): vo
 
 function quantizeChunk(wide: bool, levels: f32, factor: f32, x: usize, q: usize, stride: usize, scale: usize, minusSum: usize, bytes: usize): void {
   let largest = f32x4.splat(0);
-  for (let k: usize = 0; k < bytes; k += 16) largest = f32x4.max(largest, f32x4.abs(v128.load(x + k)));
-  let absmax = maxLane(largest);
+  for (let k: usize = 0; k < bytes; k += 16) largest = maxAbs(largest, v128.load(x + k));
+  let absmax = maxAbsLane(largest);
   // Times whatever integers an infinity becomes, this is NaN and not hidden.
   if (absmax == Infinity) absmax = NaN;
   const inverse = f32x4.splat(absmax > 1e-30 ? levels / absmax : 0);
   let sum = i32x4.splat(0);
+  const magic = f32x4.splat(roundingMagic);
   for (const end = x + bytes; x < end; x += 32) {
-    const a = rounded4(v128.load(x), inverse), b = rounded4(v128.load(x, 16), inverse);
+    const a = rounded4(v128.load(x), inverse, magic), b = rounded4(v128.load(x, 16), inverse, magic);
     sum = i32x4.add(sum, i32x4.add(a, b));
     const words = i16x8.narrow_i32x4_s(a, b);
     if (wide) {

@@ -10,8 +10,9 @@
 // What f16 cannot hold (from 65520 on) stays as it is. A threshold of infinity keeps all but infinities. Absmax under 1e-30 gives zeros; a NaN makes the scale NaN, and so the outputs.
 // Split by tokens. Reference: test/wasm/oracle.ts, linearInt8.
 
+import { roundingMagic } from './constants';
 import { octetBytes } from './dot';
-import { maxLane } from './lanes';
+import { maxAbs, maxAbsLane } from './lanes';
 import { evenThenOdd, minusLanes, rounded4 } from './quantize_rows';
 import { share } from './task';
 
@@ -27,7 +28,7 @@ import { share } from './task';
 
 export function quantize_tokens(task: usize, part: i32, parts: i32): void {
   const tokens = load<i32>(task, 28), cols = load<i32>(task, 32), octets = load<usize>(task, 36), threshold = load<f32>(task, 40);
-  const places = octets << 5, kept = load<usize>(task, 24) + <usize>part * places;
+  const magic = f32x4.splat(roundingMagic), places = octets << 5, kept = load<usize>(task, 24) + <usize>part * places;
   const first = share(tokens, part, parts), end = share(tokens, part + 1, parts), before = <usize>first << 2;
   let x = load<usize>(task) + before * cols, q = load<usize>(task, 4) + <usize>first * octets * octetBytes(true);
   let scale = load<usize>(task, 8) + before, minusSum = load<usize>(task, 12) + before, outliers = load<usize>(task, 16) + before * cols, outlierCount = load<usize>(task, 20) + before;
@@ -41,13 +42,13 @@ export function quantize_tokens(task: usize, part: i32, parts: i32): void {
     }
     store<i32>(outlierCount, count);
     let largest = f32x4.splat(0);
-    for (let k: usize = 0; k < places; k += 16) largest = f32x4.max(largest, f32x4.abs(v128.load(kept + k)));
-    let absmax = maxLane(largest);
+    for (let k: usize = 0; k < places; k += 16) largest = maxAbs(largest, v128.load(kept + k));
+    let absmax = maxAbsLane(largest);
     if (absmax == Infinity) absmax = NaN;
     const inverse = f32x4.splat(absmax > 1e-30 ? <f32>127 / absmax : 0);
     let sum = i32x4.splat(0);
     for (let k: usize = 0; k < places; k += 32, q += octetBytes(true)) {
-      const a = rounded4(v128.load(kept + k), inverse), b = rounded4(v128.load(kept + k, 16), inverse);
+      const a = rounded4(v128.load(kept + k), inverse, magic), b = rounded4(v128.load(kept + k, 16), inverse, magic);
       sum = i32x4.add(sum, i32x4.add(a, b));
       v128.store(q, evenThenOdd(i16x8.narrow_i32x4_s(a, b)));
     }
