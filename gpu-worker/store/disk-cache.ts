@@ -49,7 +49,8 @@ export class DiskCache {
     if (await this.#read(path, into)) return 'disk';
     const lock = await this.#lock(path);
     try {
-      if (lock?.waited && (await this.#read(path, into))) return 'disk';
+      // Another process may have had the lock a moment ago.
+      if (lock !== null && (await this.#read(path, into))) return 'disk';
       await fetch(into);
       if (lock !== null) await this.#write(path, into);
       return 'fetched';

@@ -16,8 +16,6 @@ interface Holder {
 }
 
 export interface HeldLock {
-  /** Whether another holder had to end first: what it was for may be done. */
-  waited: boolean;
   release(): Promise<void>;
 }
 
@@ -26,7 +24,7 @@ export interface HeldLock {
  * it: use it to spare work, never for correctness. Errors other than "exists" are the file system's own.
  */
 export async function acquireLock(path: string): Promise<HeldLock> {
-  for (let waited = false; ; waited = true) {
+  for (;;) {
     const handle = await open(path, 'wx').catch((error: NodeJS.ErrnoException) => {
       if (error.code === 'EEXIST') return null;
       throw error;
@@ -49,7 +47,6 @@ export async function acquireLock(path: string): Promise<HeldLock> {
       utimes(path, now, now).catch(() => {});
     }, RENEW_MS).unref();
     return {
-      waited,
       async release() {
         clearInterval(renewing);
         await rm(path, { force: true });
