@@ -30,6 +30,9 @@ console.log(
   JSON.stringify({
     gemvGbPerS: { median: Number(median(gemv).toFixed(1)), best: Number(best(gemv).toFixed(1)) },
     readGbPerS: { median: Number(median(read).toFixed(1)), best: Number(best(read).toFixed(1)) },
-    ofLimit: { median: Number((median(gemv) / median(read)).toFixed(2)), best: Number((best(gemv) / best(read)).toFixed(2)) },
+    ofLimit: {
+      median: Number((median(gemv) / median(read)).toFixed(2)),
+      best: Number((best(gemv) / best(read)).toFixed(2)),
+    },
   }),
 );
