@@ -8,15 +8,18 @@ export type Failure =
   | { code: 'unsupported_field'; param: string; reason: string }
   | { code: 'context_exceeded'; promptTokens: number; maxNewTokens: number; contextTokens: number }
   | { code: 'invalid_key' }
-  | { code: 'budget_exceeded'; requiredPicoUsd: string; availablePicoUsd: string }
+  /** `of`: the account's prepaid credit, or the budget of the account or of the key. */
+  | { code: 'budget_exceeded'; of: 'credit' | 'account' | 'key'; requiredPicoUsd: string; availablePicoUsd: string }
   | { code: 'scope_missing'; scope: string }
+  /** The key is bound to addresses, and the request came from another. */
+  | { code: 'address_forbidden' }
   | { code: 'model_forbidden'; model: string }
   | { code: 'model_not_found'; model: string }
   | { code: 'route_not_found' }
   | { code: 'method_not_allowed' }
   | { code: 'job_not_found' }
   /** On admin routes. */
-  | { code: 'not_found'; what: 'account' | 'key' | 'model' }
+  | { code: 'not_found'; what: 'account' | 'key' | 'model' | 'webhook' }
   | { code: 'conflict'; reason: string }
   | { code: 'body_too_large'; limitBytes: number }
   | { code: 'unsupported_media_type'; mediaType: string }
@@ -134,11 +137,18 @@ export function toHttp(failure: Failure): HttpFailure {
       return answer(
         402,
         'insufficient_quota',
-        'The account has not enough budget for this request at its upper bound; lower max_tokens or top up.',
+        {
+          credit: 'The account has not enough budget for this request at its upper bound; lower max_tokens or top up.',
+          account:
+            "The account's budget has no room for this request at its upper bound; lower max_tokens or wait for its reset.",
+          key: "This key's budget has no room for this request at its upper bound; lower max_tokens or wait for its reset.",
+        }[failure.of],
         { code: 'insufficient_quota' },
       );
     case 'scope_missing':
       return answer(403, 'permission_error', `This key lacks the scope "${failure.scope}".`);
+    case 'address_forbidden':
+      return answer(403, 'permission_error', 'This key may not be used from this address.');
     case 'model_forbidden':
       return answer(403, 'permission_error', `This key may not use the model "${failure.model}".`, { param: 'model' });
     case 'model_not_found':

@@ -1,16 +1,35 @@
-/** Admin service: what the admin routes do, on the account and catalog objects. */
+/** Admin service: what the admin routes do, on the account, directory and catalog objects. */
 import { describe } from '../core/errors.ts';
 import type { ModelCard } from '../core/protocol.ts';
-import type { AccountKey, AdminService, NewKey, RateLimits } from './api/admin.ts';
-import type { AccountState, Outcome } from './api/service.ts';
+import type {
+  AccountSettings,
+  AccountView,
+  Actor,
+  AuditEntry,
+  BucketQuery,
+  BucketRow,
+  Credit,
+  Delivery,
+  KeySettings,
+  KeyView,
+  Limits,
+  PriceVersion,
+  RowQuery,
+  UsageRow,
+  Webhook,
+  WebhookEvent,
+} from './api/accounts.ts';
+import type { AdminService, ListedAccount, NewPrice, ReportQuery, ReportSum } from './api/admin.ts';
+import type { Metered, Outcome } from './api/service.ts';
 import type { KeyRing } from './auth.ts';
 import { bearer, isAdminKey, randomBase62 } from './auth.ts';
 import type { CardCache } from './catalog/cache.ts';
 import { CATALOG_NAME } from './catalog/object.ts';
+import { DIRECTORY_NAME } from './directory/object.ts';
 import type { Env } from './env.ts';
 import { DEFAULT_LIMITS } from './ledger/limits.ts';
-import { picoUsdOf } from './ledger/price.ts';
 import type { FallbackPolicy } from './queue/policy.ts';
+import { Report } from './report/report.ts';
 
 export class EdgeAdmin implements AdminService {
   readonly #env: Env;
@@ -23,72 +42,172 @@ export class EdgeAdmin implements AdminService {
     this.#cards = cards;
   }
 
-  isAdmin(authorization: string | undefined): Promise<boolean> {
-    return isAdminKey(this.#env.ADMIN_KEY, bearer(authorization));
+  async authorize(
+    authorization: string | undefined,
+    clientIp: string | null,
+    accountId: string | null,
+  ): Promise<Metered<Actor>> {
+    const given = bearer(authorization);
+    if (await isAdminKey(this.#env.ADMIN_KEY, given)) return { ok: true, value: { kind: 'root' }, headers: {} };
+    const caller = given === null ? null : await this.#keys.verify(given, clientIp);
+    if (caller === null) return { ok: false, failure: { code: 'invalid_key' }, headers: {} };
+    const { accountId: own, ...presented } = caller;
+    // Asked also where the answer is no: a key that has ended is 401 everywhere.
+    const authorized = await this.#env.ACCOUNT.getByName(own).authorize(presented, { scope: 'admin', model: null });
+    if (!authorized.ok) return authorized;
+    // The same answer whether or not there is such an account.
+    if (accountId !== own) return { ok: false, failure: rootOnly, headers: authorized.headers };
+    return { ...authorized, value: { kind: 'key', keyId: caller.keyId } };
   }
 
-  async createAccount(name: string, creditUsd: string, limits: Partial<RateLimits>): Promise<Outcome<AccountState>> {
-    const credit = picoUsdOf(creditUsd);
-    if (credit === null) return notAnAmount;
+  async createAccount(
+    settings: Omit<AccountSettings, 'limits'> & { limits: Partial<Limits> },
+    creditPico: bigint,
+    actor: Actor,
+  ): Promise<Outcome<AccountView>> {
     const accountId = randomBase62(12);
-    const created = await this.#env.ACCOUNT.getByName(accountId).create({
-      accountId,
-      name,
-      creditPicoUsd: credit.toString(),
-      limits: { ...DEFAULT_LIMITS, ...limits },
-    });
-    return created.ok ? this.account(accountId) : created;
+    const limits = { ...DEFAULT_LIMITS, ...settings.limits };
+    const account = this.#env.ACCOUNT.getByName(accountId);
+    const created = await account.create(accountId, { ...settings, limits }, creditPico, nameOf(actor));
+    if (!created.ok) return created;
+    await this.#env.DIRECTORY.getByName(DIRECTORY_NAME).put(accountId, settings.name);
+    return account.view();
   }
 
-  async account(accountId: string): Promise<Outcome<AccountState>> {
-    return isAccountId(accountId) ? this.#env.ACCOUNT.getByName(accountId).state() : unknownAccount;
+  async accounts(after: string | null, limit: number): Promise<Outcome<ListedAccount[]>> {
+    return { ok: true, value: await this.#env.DIRECTORY.getByName(DIRECTORY_NAME).list(after, limit) };
   }
 
-  async topUp(accountId: string, creditUsd: string): Promise<Outcome<AccountState>> {
-    const credit = picoUsdOf(creditUsd);
-    if (credit === null) return notAnAmount;
+  async account(accountId: string): Promise<Outcome<AccountView>> {
+    return isAccountId(accountId) ? this.#env.ACCOUNT.getByName(accountId).view() : unknownAccount;
+  }
+
+  async configure(
+    accountId: string,
+    changes: Partial<Omit<AccountSettings, 'limits'>> & { limits?: Partial<Limits> },
+    actor: Actor,
+  ): Promise<Outcome<AccountView>> {
+    const before = await this.account(accountId);
+    if (!before.ok) return before;
+    const { limits, ...rest } = changes;
+    const all = limits === undefined ? rest : { ...rest, limits: { ...before.value.limits, ...limits } };
+    const configured = await this.#env.ACCOUNT.getByName(accountId).configure(all, nameOf(actor));
+    if (!configured.ok) return configured;
+    if (changes.name !== undefined) await this.#env.DIRECTORY.getByName(DIRECTORY_NAME).put(accountId, changes.name);
+    return this.account(accountId);
+  }
+
+  async topUp(
+    accountId: string,
+    credit: { pico: bigint; reference: string | null; note: string | null },
+    actor: Actor,
+  ): Promise<Outcome<AccountView>> {
     if (!isAccountId(accountId)) return unknownAccount;
-    const added = await this.#env.ACCOUNT.getByName(accountId).topUp(credit.toString());
+    const { pico, reference, note } = credit;
+    const added = await this.#env.ACCOUNT.getByName(accountId).topUp(
+      pico,
+      reference ?? randomBase62(22),
+      note,
+      nameOf(actor),
+    );
     return added.ok ? this.account(accountId) : added;
   }
 
-  async createKey(accountId: string, key: NewKey): Promise<Outcome<{ key: string; keyId: string }>> {
-    if (!isAccountId(accountId)) return unknownAccount;
-    const minted = await this.#keys.mint(accountId);
-    const { keyId, secretHash } = minted.caller;
-    const { name, scopes, models, expiresS } = key;
-    const created = await this.#env.ACCOUNT.getByName(accountId).createKey({
-      keyId,
-      secretHash,
-      name,
-      scopes,
-      models,
-      expiresMs: expiresS === null ? null : expiresS * 1000,
-    });
-    return created.ok ? { ok: true, value: { key: minted.key, keyId } } : created;
+  async credits(accountId: string, limit: number): Promise<Outcome<Credit[]>> {
+    return isAccountId(accountId) ? this.#env.ACCOUNT.getByName(accountId).credits(limit) : unknownAccount;
   }
 
-  async keys(accountId: string): Promise<Outcome<AccountKey[]>> {
+  async auditLog(accountId: string, limit: number): Promise<Outcome<AuditEntry[]>> {
     if (!isAccountId(accountId)) return unknownAccount;
-    const listed = await this.#env.ACCOUNT.getByName(accountId).listKeys();
-    if (!listed.ok) return listed;
-    const seconds = (ms: number | null) => (ms === null ? null : Math.floor(ms / 1000));
-    return {
-      ok: true,
-      value: listed.value.map(({ keyId, name, scopes, models, createdMs, expiresMs, revokedMs }) => ({
-        keyId,
-        name,
-        scopes,
-        models,
-        createdS: Math.floor(createdMs / 1000),
-        expiresS: seconds(expiresMs),
-        revokedS: seconds(revokedMs),
-      })),
-    };
+    return (await this.#env.ACCOUNT.getByName(accountId).auditLog(limit)) as Outcome<AuditEntry[]>;
   }
 
-  async revokeKey(accountId: string, keyId: string): Promise<Outcome<null>> {
-    return isAccountId(accountId) ? this.#env.ACCOUNT.getByName(accountId).revokeKey(keyId) : unknownAccount;
+  async createKey(
+    accountId: string,
+    settings: KeySettings,
+    actor: Actor,
+  ): Promise<Outcome<{ key: string; view: KeyView }>> {
+    if (!isAccountId(accountId)) return unknownAccount;
+    if (!mayDecide(actor, settings)) return { ok: false, failure: rootOnly };
+    const { key, identity } = await this.#keys.mint(accountId);
+    const created = await this.#env.ACCOUNT.getByName(accountId).createKey(identity, settings, nameOf(actor));
+    return created.ok ? { ok: true, value: { key, view: created.value } } : created;
+  }
+
+  async keys(accountId: string): Promise<Outcome<KeyView[]>> {
+    return isAccountId(accountId) ? this.#env.ACCOUNT.getByName(accountId).listKeys() : unknownAccount;
+  }
+
+  async updateKey(
+    accountId: string,
+    keyId: string,
+    changes: Partial<KeySettings>,
+    actor: Actor,
+  ): Promise<Outcome<KeyView>> {
+    const before = await this.#decidable(accountId, keyId, actor);
+    if (!before.ok) return before;
+    if (!mayDecide(actor, changes)) return { ok: false, failure: rootOnly };
+    return this.#env.ACCOUNT.getByName(accountId).updateKey(keyId, changes, nameOf(actor));
+  }
+
+  async rotateKey(
+    accountId: string,
+    keyId: string,
+    overlapMs: number,
+    actor: Actor,
+  ): Promise<Outcome<{ key: string; view: KeyView }>> {
+    const before = await this.#decidable(accountId, keyId, actor);
+    if (!before.ok) return before;
+    const { key, identity } = await this.#keys.mint(accountId);
+    const account = this.#env.ACCOUNT.getByName(accountId);
+    const rotated = await account.rotateKey(keyId, identity, overlapMs, nameOf(actor));
+    return rotated.ok ? { ok: true, value: { key, view: rotated.value } } : rotated;
+  }
+
+  async revokeKey(accountId: string, keyId: string, actor: Actor): Promise<Outcome<null>> {
+    const before = await this.#decidable(accountId, keyId, actor);
+    return before.ok ? this.#env.ACCOUNT.getByName(accountId).revokeKey(keyId, nameOf(actor)) : before;
+  }
+
+  async usage(accountId: string, query: RowQuery): Promise<Outcome<UsageRow[]>> {
+    const account = await this.account(accountId);
+    if (!account.ok) return account;
+    return { ok: true, value: await this.#env.ACCOUNT.getByName(accountId).usageRows(query) };
+  }
+
+  async usageBuckets(accountId: string, query: BucketQuery): Promise<Outcome<BucketRow[]>> {
+    const account = await this.account(accountId);
+    if (!account.ok) return account;
+    return { ok: true, value: await this.#env.ACCOUNT.getByName(accountId).usageBuckets(query) };
+  }
+
+  async createWebhook(
+    accountId: string,
+    { url, events }: { url: string; events: WebhookEvent[] },
+    actor: Actor,
+  ): Promise<Outcome<{ webhook: Webhook; secret: string }>> {
+    if (!isAccountId(accountId)) return unknownAccount;
+    return this.#env.ACCOUNT.getByName(accountId).createWebhook(url, events, nameOf(actor));
+  }
+
+  async webhooks(accountId: string): Promise<Outcome<Webhook[]>> {
+    return isAccountId(accountId) ? this.#env.ACCOUNT.getByName(accountId).listWebhooks() : unknownAccount;
+  }
+
+  async removeWebhook(accountId: string, webhookId: string, actor: Actor): Promise<Outcome<null>> {
+    if (!isAccountId(accountId)) return unknownAccount;
+    return this.#env.ACCOUNT.getByName(accountId).removeWebhook(webhookId, nameOf(actor));
+  }
+
+  async deliveries(accountId: string, webhookId: string, limit: number): Promise<Outcome<Delivery[]>> {
+    if (!isAccountId(accountId)) return unknownAccount;
+    return this.#env.ACCOUNT.getByName(accountId).deliveries(webhookId, limit);
+  }
+
+  async report(query: ReportQuery): Promise<Outcome<ReportSum[]>> {
+    if (this.#env.REPORTS === undefined)
+      return { ok: false, failure: { code: 'not_configured', reason: 'there is no D1 database bound as REPORTS' } };
+    return { ok: true, value: await new Report(this.#env.REPORTS).sums(query) };
   }
 
   async setPrice(
@@ -96,12 +215,18 @@ export class EdgeAdmin implements AdminService {
     promptMicroUsdPerMtok: number,
     completionMicroUsdPerMtok: number,
   ): Promise<Outcome<null>> {
-    await this.#env.CATALOG.getByName(CATALOG_NAME).setPrice(model, {
-      promptMicroUsdPerMtok,
-      completionMicroUsdPerMtok,
-    });
+    const set = await this.addPrice(model, { promptMicroUsdPerMtok, completionMicroUsdPerMtok, effectiveFromMs: null });
+    return set.ok ? { ok: true, value: null } : set;
+  }
+
+  async addPrice(model: string, { effectiveFromMs, ...price }: NewPrice): Promise<Outcome<PriceVersion>> {
+    const set = await this.#env.CATALOG.getByName(CATALOG_NAME).setPrice(model, price, effectiveFromMs);
     this.#cards.forget();
-    return { ok: true, value: null };
+    return set;
+  }
+
+  async prices(model: string): Promise<Outcome<PriceVersion[]>> {
+    return { ok: true, value: await this.#env.CATALOG.getByName(CATALOG_NAME).prices(model) };
   }
 
   async setFallback(model: string, policy: FallbackPolicy): Promise<Outcome<null>> {
@@ -129,6 +254,23 @@ export class EdgeAdmin implements AdminService {
     this.#cards.forget();
     return removed ? { ok: true, value: null } : { ok: false, failure: { code: 'not_found', what: 'model' } };
   }
+
+  /** A key that this actor may change: a worker's is the operator's alone. */
+  async #decidable(accountId: string, keyId: string, actor: Actor): Promise<Outcome<null>> {
+    if (!isAccountId(accountId)) return unknownAccount;
+    const found = await this.#env.ACCOUNT.getByName(accountId).findKey(keyId);
+    if (!found.ok) return found;
+    return mayDecide(actor, found.value) ? { ok: true, value: null } : { ok: false, failure: rootOnly };
+  }
+}
+
+/** A worker sees every account's prompts for its models, so no account makes its own workers. */
+function mayDecide(actor: Actor, { scopes }: { scopes?: readonly string[] }): boolean {
+  return actor.kind === 'root' || scopes === undefined || !scopes.includes('worker');
+}
+
+function nameOf(actor: Actor): string {
+  return actor.kind === 'root' ? 'root' : actor.keyId;
 }
 
 /** Other names would make an object, and its storage, for nothing. */
@@ -136,13 +278,5 @@ function isAccountId(id: string): boolean {
   return /^[0-9A-Za-z]{12}$/.test(id);
 }
 
+const rootOnly = { code: 'scope_missing', scope: 'root' } as const;
 const unknownAccount = { ok: false, failure: { code: 'not_found', what: 'account' } } as const;
-const notAnAmount = {
-  ok: false,
-  failure: {
-    code: 'invalid_request',
-    param: 'credit_usd',
-    reason:
-      'credit_usd must be decimal dollars with at most 9 digits before the point and 12 after it, such as "5.25".',
-  },
-} as const;

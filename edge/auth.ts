@@ -4,12 +4,21 @@
  */
 import { NibbleError } from '../core/errors.ts';
 import type { Caller } from './api/service.ts';
+import type { KeyIdentity } from './ledger/key.ts';
 
 const BASE62 = '0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz';
 const TAG_CHARS = 12;
+/** What is shown of a key in lists: `nbl_`, its version and the beginning of its account, nothing of its secret. */
+const PREFIX_CHARS = 12;
 const KEY_PATTERN = /^(nbl_([0-9A-Za-z])([0-9A-Za-z]{12})([0-9A-Za-z]{8})([0-9A-Za-z]{32}))([0-9A-Za-z]{12})$/;
 /** Below this an ADMIN_KEY is a typing mistake or a password; it is the root credential. */
 const MIN_ADMIN_KEY_CHARS = 16;
+
+/** A key as it is shown once, and what is kept of it. */
+export interface Minted {
+  key: string;
+  identity: KeyIdentity;
+}
 
 export interface ParsedKey {
   /** What the tag covers. */
@@ -43,24 +52,27 @@ export class KeyRing {
     this.version = [...this.#secrets.keys()].sort().at(-1)!;
   }
 
-  /** A new key of the account. The caller keeps only `caller`; `key` is shown once. `random` fills an array. */
-  async mint(accountId: string, random = randomBase62): Promise<{ key: string; caller: Caller }> {
+  /** A new key of the account. Only `identity` is kept; `key` is shown once. `random` makes so many characters. */
+  async mint(accountId: string, random = randomBase62): Promise<Minted> {
     const secret = random(32);
     const keyId = random(8);
     const signed = `nbl_${this.version}${accountId}${keyId}${secret}`;
     const tag = await this.#tagOf(signed, this.version);
     if (tag === null || parseKey(signed + tag) === null)
       throw new Error(`a key for account ${accountId} would be malformed`);
-    return { key: signed + tag, caller: { accountId, keyId, secretHash: await sha256Hex(secret) } };
+    const key = signed + tag;
+    const [prefix, lastFour] = [key.slice(0, PREFIX_CHARS), key.slice(-4)];
+    return { key, identity: { keyId, secretHash: await sha256Hex(secret), prefix, lastFour } };
   }
 
   /** Whom a key names, or null when the key was not signed here. Its tag is compared in constant time. */
-  async verify(key: string): Promise<Caller | null> {
+  async verify(key: string, clientIp: string | null = null): Promise<Caller | null> {
     const parsed = parseKey(key);
     if (parsed === null) return null;
     const tag = await this.#tagOf(parsed.signed, parsed.version);
     if (tag === null || !equalInConstantTime(tag, parsed.tag)) return null;
-    return { accountId: parsed.accountId, keyId: parsed.keyId, secretHash: await sha256Hex(parsed.secret) };
+    const { accountId, keyId, secret } = parsed;
+    return { accountId, keyId, secretHash: await sha256Hex(secret), clientIp };
   }
 
   async #tagOf(signed: string, version: string): Promise<string | null> {

@@ -1,23 +1,15 @@
 /** Edge service: the Service behind the HTTP surfaces, made of the account, catalog and queue objects. */
 import type { Job, ModelCard } from '../core/protocol.ts';
 import { boundOf } from './admission.ts';
+import type { AccountView, BucketQuery, BucketRow, RowQuery, UsageRow } from './api/accounts.ts';
 import { modelOf } from './api/request.ts';
-import type {
-  AccountState,
-  Caller,
-  JobRequest,
-  Metered,
-  Outcome,
-  Scope,
-  Service,
-  Submission,
-  UsageRow,
-} from './api/service.ts';
+import type { Caller, JobRequest, Metered, Outcome, Scope, Service, Submission } from './api/service.ts';
 import type { KeyRing } from './auth.ts';
 import { bearer } from './auth.ts';
 import type { CardCache } from './catalog/cache.ts';
 import { CATALOG_NAME } from './catalog/object.ts';
 import type { Env } from './env.ts';
+import type { Authorized } from './ledger/object.ts';
 import { submit } from './queue/client.ts';
 import { queueName } from './queue/object.ts';
 
@@ -32,32 +24,44 @@ export class EdgeService implements Service {
     this.#cards = cards;
   }
 
-  async authenticate(authorization: string | undefined): Promise<Outcome<Caller>> {
+  async authenticate(authorization: string | undefined, clientIp: string | null): Promise<Outcome<Caller>> {
     const key = bearer(authorization);
-    const caller = key === null ? null : await this.#keys.verify(key);
+    const caller = key === null ? null : await this.#keys.verify(key, clientIp);
     return caller === null ? { ok: false, failure: { code: 'invalid_key' } } : { ok: true, value: caller };
   }
 
-  async submit(caller: Caller, request: JobRequest, signal: AbortSignal): Promise<Metered<Submission>> {
+  async authorize(caller: Caller): Promise<Metered<null>> {
+    const authorized = await this.#authorize(caller, null);
+    return authorized.ok ? { ...authorized, value: null } : authorized;
+  }
+
+  async submit(
+    caller: Caller,
+    request: JobRequest,
+    signal: AbortSignal,
+    user: string | null = null,
+  ): Promise<Metered<Submission>> {
     const entry = await this.#cards.get(modelOf(request.model));
     if (entry === null) {
       // A key that is no good any more must not learn which models there are.
       const authorized = await this.#authorize(caller, 'client');
-      if (!authorized.ok) return { ...authorized, headers: {} };
-      return { ok: false, failure: { code: 'model_not_found', model: request.model ?? 'default' }, headers: {} };
+      if (!authorized.ok) return authorized;
+      const failure = { code: 'model_not_found', model: request.model ?? 'default' } as const;
+      return { ok: false, failure, headers: authorized.headers };
     }
     const { card, tariff, fallback } = entry;
     const bound = boundOf(request, card);
     if (!bound.ok) {
-      const authorized = await this.#authorize(caller, 'client');
-      return { ...(authorized.ok ? bound : authorized), headers: {} };
+      const authorized = await this.#authorize(caller, 'client', card.id);
+      return authorized.ok ? { ...bound, headers: authorized.headers } : authorized;
     }
     const account = this.#account(caller);
     const queue = queueName(card.id);
-    const { keyId, secretHash } = caller;
-    const admitted = await account.admit({ keyId, secretHash, model: card.id, queue, tariff, ...bound.value });
+    const { keyId, secretHash, clientIp } = caller;
+    const presented = { keyId, secretHash, clientIp };
+    const admitted = await account.admit({ ...presented, model: card.id, queue, tariff, user, ...bound.value });
     if (!admitted.ok) return admitted;
-    const { grant, headers } = admitted.value;
+    const { value: grant, headers } = admitted;
     const job: Job = { ...request, id: grant.jobId, model: card.id, promptTokenLimit: grant.promptTokenLimit };
     const events = await submit(() => this.#env.QUEUE.getByName(queue), grant, job, fallback, signal);
     if (!events.ok) {
@@ -65,32 +69,45 @@ export class EdgeService implements Service {
       return { ...events, headers };
     }
     const createdS = Math.floor(grant.createdMs / 1000);
-    return { ok: true, value: { jobId: grant.jobId, model: card.id, createdS, headers, events: events.value } };
+    return { ok: true, value: { jobId: grant.jobId, model: card.id, createdS, events: events.value }, headers };
   }
 
-  async models(caller: Caller): Promise<Outcome<ModelCard[]>> {
+  async models(caller: Caller): Promise<Metered<ModelCard[]>> {
     const authorized = await this.#authorize(caller, null);
     if (!authorized.ok) return authorized;
-    return { ok: true, value: await this.#env.CATALOG.getByName(CATALOG_NAME).list() };
+    const { models } = authorized.value;
+    const cards = await this.#env.CATALOG.getByName(CATALOG_NAME).list();
+    return { ...authorized, value: models === null ? cards : cards.filter(({ id }) => models.includes(id)) };
   }
 
-  async usage(caller: Caller, query: { limit: number; requestId: string | null }): Promise<Outcome<UsageRow[]>> {
-    const authorized = await this.#authorize(caller, 'client');
-    if (!authorized.ok) return authorized;
-    return { ok: true, value: await this.#account(caller).usage(query) };
+  async usage(caller: Caller, query: RowQuery): Promise<Metered<UsageRow[]>> {
+    const authorized = await this.#authorize(caller, USAGE_SCOPES);
+    return authorized.ok ? { ...authorized, value: await this.#account(caller).usageRows(query) } : authorized;
   }
 
-  async account(caller: Caller): Promise<Outcome<AccountState>> {
-    const authorized = await this.#authorize(caller, 'client');
+  async usageBuckets(caller: Caller, query: BucketQuery): Promise<Metered<BucketRow[]>> {
+    const authorized = await this.#authorize(caller, USAGE_SCOPES);
+    return authorized.ok ? { ...authorized, value: await this.#account(caller).usageBuckets(query) } : authorized;
+  }
+
+  async account(caller: Caller): Promise<Metered<AccountView>> {
+    const authorized = await this.#authorize(caller, USAGE_SCOPES);
     if (!authorized.ok) return authorized;
-    return this.#account(caller).state();
+    return { ...(await this.#account(caller).view()), headers: authorized.headers };
   }
 
   #account(caller: Caller) {
     return this.#env.ACCOUNT.getByName(caller.accountId);
   }
 
-  async #authorize(caller: Caller, scope: Scope | null): Promise<Outcome<{ models: string[] | null }>> {
-    return this.#account(caller).authorize(caller.keyId, caller.secretHash, scope);
+  async #authorize(
+    { accountId, ...presented }: Caller,
+    scope: Scope | readonly Scope[] | null,
+    model: string | null = null,
+  ): Promise<Metered<Authorized>> {
+    return this.#env.ACCOUNT.getByName(accountId).authorize(presented, { scope, model });
   }
 }
+
+/** Who may see what the account used. */
+const USAGE_SCOPES = ['client', 'admin'] as const;

@@ -1,11 +1,13 @@
 /** Env: the Worker's bindings, and the settings read from its variables, checked. */
 import { NibbleError } from '../core/errors.ts';
 import type { CatalogObject } from './catalog/object.ts';
+import type { DirectoryObject } from './directory/object.ts';
 import type { FallbackObject } from './fallback/object.ts';
 import type { AccountObject } from './ledger/object.ts';
 import type { Tariff } from './ledger/price.ts';
 import { MAX_PRICE_MICRO_USD_PER_MTOK } from './ledger/price.ts';
 import type { QueueObject } from './queue/object.ts';
+import type { ReportMessage } from './report/message.ts';
 
 export interface Env {
   ACCOUNT: DurableObjectNamespace<AccountObject>;
@@ -13,6 +15,14 @@ export interface Env {
   CATALOG: DurableObjectNamespace<CatalogObject>;
   /** Of the script in edge/fallback. Without it no model may have a fallback. */
   FALLBACK?: DurableObjectNamespace<FallbackObject>;
+  DIRECTORY: DurableObjectNamespace<DirectoryObject>;
+  /** Rows on their way to REPORTS. Without both there is no reporting copy. */
+  USAGE_QUEUE?: Queue<ReportMessage>;
+  REPORTS?: D1Database;
+  /** Secret. Without it nothing is told to Stripe. */
+  STRIPE_API_KEY?: string;
+  /** Another address of Stripe's API, for tests. */
+  STRIPE_API_BASE?: string;
   /** Secret. JSON, version → 64 hex digits; two versions while rotating. */
   KEY_SECRETS?: string;
   /** Secret. The root credential of /admin/*. */

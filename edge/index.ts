@@ -9,8 +9,12 @@ import { EdgeService } from './edge-service.ts';
 import type { Env } from './env.ts';
 import { checkVariables } from './env.ts';
 import { EdgeLink } from './link-service.ts';
+import type { ReportMessage } from './report/message.ts';
+import { Report } from './report/report.ts';
+import { logRequest } from './request-log.ts';
 
 export { CatalogObject } from './catalog/object.ts';
+export { DirectoryObject } from './directory/object.ts';
 export { AccountObject } from './ledger/object.ts';
 export { QueueObject } from './queue/object.ts';
 
@@ -51,7 +55,15 @@ const link = linkRoute((c) => edgeOf(c.env).link);
 
 export default {
   // An upgraded response must not pass the API's middleware, which sets headers on it.
-  fetch(request, env, ctx) {
-    return (new URL(request.url).pathname === '/link' ? link : api).fetch(request, env, ctx);
+  async fetch(request, env, ctx) {
+    const startMs = Date.now();
+    const response = await (new URL(request.url).pathname === '/link' ? link : api).fetch(request, env, ctx);
+    logRequest(request, response, Date.now() - startMs);
+    return response;
   },
-} satisfies ExportedHandler<Env>;
+  /** Rows of the ledgers, for the reporting copy; a batch that fails comes again. */
+  async queue(batch, env) {
+    if (env.REPORTS === undefined) throw new Error('there is no D1 database bound as REPORTS');
+    await new Report(env.REPORTS).accept(batch.messages.map(({ body }) => body));
+  },
+} satisfies ExportedHandler<Env, ReportMessage>;

@@ -14,15 +14,10 @@ export class EdgeLink implements LinkService {
     this.#keys = keys;
   }
 
-  async authorize({ token, model }: LinkRequest): Promise<Outcome<unknown>> {
-    const caller = await this.#keys.verify(token);
+  async authorize({ token, model, clientIp }: LinkRequest): Promise<Outcome<unknown>> {
+    const caller = await this.#keys.verify(token, clientIp);
     if (caller === null) return { ok: false, failure: { code: 'invalid_key' } };
-    const account = this.#env.ACCOUNT.getByName(caller.accountId);
-    const authorized = await account.authorize(caller.keyId, caller.secretHash, 'worker');
-    if (!authorized.ok) return authorized;
-    const { models } = authorized.value;
-    if (models !== null && !models.includes(model)) return { ok: false, failure: { code: 'model_forbidden', model } };
-    return authorized;
+    return this.#env.ACCOUNT.getByName(caller.accountId).authorize(caller, { scope: 'worker', model });
   }
 
   connect({ model, shard }: LinkRequest): Promise<Response> {

@@ -2,23 +2,46 @@
 import process from 'node:process';
 import { describe, failureOf } from '../core/errors.ts';
 import { type Command, helpOf, parseOptions } from './command-line.ts';
+import { accountCommands } from './commands/accounts.ts';
 import { bench } from './commands/bench.ts';
 import { dequantize } from './commands/dequantize.ts';
 import { dev } from './commands/dev.ts';
 import { generate } from './commands/generate.ts';
 import { inspect } from './commands/inspect.ts';
+import { keyCommands } from './commands/keys.ts';
 import { perplexity } from './commands/perplexity.ts';
+import { quantize } from './commands/quantize.ts';
 import { serve } from './commands/serve.ts';
+import { usageCommand } from './commands/usage.ts';
+import { weights } from './commands/weights.ts';
 
-const COMMANDS: readonly Command[] = [dev, serve, generate, perplexity, inspect, dequantize, bench];
-/** Promised in the interface, built by later work. */
-const PENDING = ['quantize', 'keys', 'accounts', 'usage', 'weights'];
+const COMMANDS: readonly Command[] = [
+  dev,
+  serve,
+  generate,
+  perplexity,
+  inspect,
+  quantize,
+  dequantize,
+  weights,
+  bench,
+  ...accountCommands,
+  ...keyCommands,
+  usageCommand,
+];
 
-const [name, ...args] = process.argv.slice(2);
+const [name, args] = commandOf(process.argv.slice(2));
 process.exitCode = await main(name, args);
 // A channel to the launcher, a farewell on a socket or what wrangler leaves open must not keep a finished command alive.
 process.disconnect?.();
 setTimeout(() => process.exit(), 500).unref();
+
+/** A command's name is one word, or two for those that have several actions: `keys create`. */
+function commandOf([first, second, ...rest]: string[]): [name: string | undefined, args: string[]] {
+  if (second === undefined) return [first, []];
+  const both = `${first} ${second}`;
+  return COMMANDS.some(({ name }) => name === both) ? [both, rest] : [first, [second, ...rest]];
+}
 
 async function main(name: string | undefined, args: readonly string[]): Promise<number> {
   if (name === undefined || name === '--help' || name === '-h' || name === 'help') {
@@ -26,7 +49,7 @@ async function main(name: string | undefined, args: readonly string[]): Promise<
       [
         'nibble — serve quantized language models',
         '',
-        ...COMMANDS.map((c) => `  ${c.name.padEnd(12)}${c.summary}`),
+        ...COMMANDS.map((c) => `  ${c.name.padEnd(17)}${c.summary}`),
         '',
         'nibble COMMAND --help says more.',
       ].join('\n'),
@@ -34,12 +57,15 @@ async function main(name: string | undefined, args: readonly string[]): Promise<
     return name === undefined ? 2 : 0;
   }
   const command = COMMANDS.find((candidate) => candidate.name === name);
+  const actions = COMMANDS.filter((candidate) => candidate.name.startsWith(`${name} `));
+  if (command === undefined && actions.length > 0) {
+    const asked = args.includes('--help') || args.includes('-h');
+    const lines = actions.map((action) => `  nibble ${action.name.padEnd(17)}${action.summary}`).join('\n');
+    (asked ? console.log : console.error)(`nibble ${name} needs an action:\n${lines}`);
+    return asked ? 0 : 2;
+  }
   if (command === undefined) {
-    console.error(
-      PENDING.includes(name)
-        ? `nibble ${name} is not supported yet`
-        : `nibble: there is no command "${name}"; see nibble --help`,
-    );
+    console.error(`nibble: there is no command "${name}"; see nibble --help`);
     return 2;
   }
   if (args.includes('--help') || args.includes('-h')) {

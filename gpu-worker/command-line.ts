@@ -19,7 +19,7 @@ export interface Flag {
 export interface Command {
   name: string;
   summary: string;
-  /** What follows the name: `MODEL` or nothing. */
+  /** What follows the name: `MODEL` or nothing. One that ends in … stands for any number. */
   positionals: readonly string[];
   flags: Readonly<Record<string, Flag>>;
   /** Flags that are promised but not built: named so that they exit 2 and are never ignored. */
@@ -108,9 +108,10 @@ export function parseOptions(command: Command, args: readonly string[], environm
     if (!values.has(name) && fromEnvironment !== undefined && fromEnvironment !== '')
       values.set(name, checked(flag.env!, flag, takesValue(flag) ? fromEnvironment : undefined));
   }
-  if (positionals.length > command.positionals.length)
+  const repeats = command.positionals.at(-1)?.endsWith('…') ?? false;
+  if (positionals.length > command.positionals.length && !repeats)
     throw usage(`"${positionals[command.positionals.length]}" was not expected; see --help`);
-  if (positionals.length < command.positionals.length)
+  if (positionals.length < command.positionals.length - (repeats ? 1 : 0))
     throw usage(`${command.positionals[positionals.length]} is missing; see --help`);
   return new Options(positionals, values);
 }

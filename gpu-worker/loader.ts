@@ -7,6 +7,7 @@ import type { Backend } from '../core/model/backend.ts';
 import { loadModelWeights } from '../core/model/checkpoint.ts';
 import type { ModelConfig } from '../core/model/config.ts';
 import { Graph } from '../core/model/graph.ts';
+import { loadOrder } from '../core/model/load-order.ts';
 import { modelCard, openModelOutline, openModelText } from '../core/model/model-files.ts';
 import type { ModelCard } from '../core/protocol.ts';
 import type { ChatTemplate } from '../core/text/chat-template.ts';
@@ -14,7 +15,8 @@ import type { Tokenizer } from '../core/text/tokenizer.ts';
 import { backendChoice, openBackend } from './backends.ts';
 import type { Options } from './command-line.ts';
 import { progressBar } from './progress.ts';
-import { openLocalModel } from './store/local.ts';
+import type { PackedRecorder } from './store/packed-model.ts';
+import { type CachedModel, openCachedModel } from './store/weights-cache.ts';
 
 export interface LoadedModel {
   config: ModelConfig;
@@ -41,18 +43,24 @@ export interface LoadOptions {
 /** Loads --model-id on --backend as --quantize and --head-bits say. */
 export function loadModel(options: Options, text: LoadOptions['text'] = 'needed'): Promise<LoadedModel> {
   const headBits = (options.number('head-bits') ?? 16) as HeadBits;
-  return loadModelOn(options.required('model-id'), { quantize: options.text('quantize'), headBits, text }, () =>
-    openBackend(backendChoice(options)),
+  const path = options.required('model-id');
+  return loadModelOn(
+    path,
+    () => openCachedModel(options),
+    { quantize: options.text('quantize'), headBits, text },
+    () => openBackend(backendChoice(options)),
   );
 }
 
-/** The backend is opened once the model's files were found good, and closed again when loading fails. */
+/** `path` names the model in errors. The backend is opened once its files were found good, and closed again when loading fails. */
 export async function loadModelOn(
   path: string,
+  openFiles: () => Promise<CachedModel>,
   { quantize, headBits, text }: LoadOptions,
-  open: () => Promise<Backend>,
+  openBackend: () => Promise<Backend>,
 ): Promise<LoadedModel> {
-  const files = await openLocalModel(path);
+  const cached = await openFiles();
+  const { files } = cached;
   try {
     if (files.lone !== undefined)
       throw new NibbleError({
@@ -63,14 +71,25 @@ export async function loadModelOn(
     const outline = await openModelOutline(files, quantize);
     const { config, checkpoint, quantization, parameters } = outline;
     const reading = await openModelText(files, config.contextTokens, text === 'needed' ? 'required' : 'optional');
-    const backend = await open();
-    const onTensor = progressBar('Loading');
-    const weights = await loadModelWeights(checkpoint, { config, quantization, backend, headBits, onTensor }).catch(
-      async (error) => {
-        await backend.dispose();
-        throw error;
-      },
-    );
+    const method = quantization.kind === 'bitsandbytes' ? quantization.method : null;
+    const backend = await openBackend();
+    const loading = async () => {
+      const recorder = method === null ? null : await cached.record(checkpoint, method);
+      checkpoint.expect?.(loadOrder(checkpoint.tensors.keys(), config));
+      const weights = await loadModelWeights(checkpoint, {
+        config,
+        quantization,
+        backend: recorder === null ? backend : recorded(backend, recorder),
+        headBits,
+        onTensor: progressBar('Loading'),
+      });
+      await cached.fill();
+      return weights;
+    };
+    const weights = await loading().catch(async (error) => {
+      await backend.dispose();
+      throw error;
+    });
     return {
       config,
       graph: new Graph(config, weights, backend),
@@ -83,6 +102,17 @@ export async function loadModelOn(
       card: (servedName, contextTokens) => modelCard(servedName, outline, reading, contextTokens),
     };
   } finally {
-    await files.close();
+    await cached.close();
   }
+}
+
+/** The backend, with every linear shown to the recorder on its way. */
+function recorded(backend: Backend, recorder: PackedRecorder): Pick<Backend, 'loadLinear' | 'loadVector'> {
+  return {
+    async loadLinear(weight, label) {
+      await recorder.record(label, weight);
+      return backend.loadLinear(weight, label);
+    },
+    loadVector: (values, label) => backend.loadVector(values, label),
+  };
 }

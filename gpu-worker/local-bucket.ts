@@ -20,16 +20,17 @@ export async function putLocalModel(state: string, name: string, directory: stri
   const files = (await readdir(directory)).filter((file) => FILES.test(file)).sort();
   const stats = await Promise.all(files.map((file) => stat(join(directory, file))));
   const stamp = JSON.stringify(files.map((file, at) => [file, stats[at]!.size, stats[at]!.mtimeMs]));
-  const stampFile = join(state, 'bucket', `${encodeURIComponent(name)}.json`);
+  const own = join(state, 'fallback', 'models');
+  const stampFile = join(own, `${encodeURIComponent(name)}.json`);
   if ((await readFile(stampFile, 'utf8').catch(() => '')) === stamp) return;
-  await mkdir(join(state, 'bucket'), { recursive: true });
-  const configPath = join(state, 'bucket', 'wrangler.json');
+  await mkdir(own, { recursive: true });
+  const configPath = join(state, 'fallback', 'wrangler.json');
   await writeFile(configPath, JSON.stringify(CONFIG));
   const { getPlatformProxy } = await import('wrangler');
-  // Where the edge's own storage is kept, in wrangler's layout.
+  // Where the fallback's own storage is kept, in wrangler's layout.
   const proxy = await getPlatformProxy<{ MODELS: Bucket }>({
     configPath,
-    persist: { path: join(state, 'edge', 'v3') },
+    persist: { path: join(state, 'fallback', 'v3') },
   });
   try {
     for (const file of files) {

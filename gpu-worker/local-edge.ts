@@ -1,20 +1,26 @@
 /** LocalEdge: the edge and its fallback's script in workerd on this machine, through wrangler's own API. */
 import { randomBytes } from 'node:crypto';
-import { mkdir, readFile, writeFile } from 'node:fs/promises';
+import { mkdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { createServer } from 'node:net';
 import { join } from 'node:path';
 import process from 'node:process';
 import { NibbleError } from '../core/errors.ts';
 import { ensureWasmBuilt } from '../scripts/build-wasm.ts';
 import { putLocalModel } from './local-bucket.ts';
+import type { S3Connection } from './store/s3-bucket.ts';
 
 /** For this machine alone. */
 const HOST = '127.0.0.1';
 const ROOT = join(import.meta.dirname, '..');
 
+/** The local S3's one bucket. */
+export const LOCAL_BUCKET = 'nibble-weights';
+
 export interface LocalEdge {
   url: string;
   adminKey: string;
+  /** The local S3; null when it was not asked for. */
+  s3: S3Connection | null;
   stop(): Promise<void>;
 }
 
@@ -28,11 +34,15 @@ export interface LocalEdgeOptions {
   models?: Record<string, string>;
   /** Where V8's inspector of the fallback's script listens; absent: nowhere. */
   fallbackInspectorPort?: number;
+  /** Whether to serve S3, from R2's own emulation, under the edge's port. */
+  store?: 'none' | 's3';
 }
 
 interface Secrets {
   keySecrets: string;
   adminKey: string;
+  s3AccessKeyId: string;
+  s3SecretAccessKey: string;
 }
 
 /** Starts the edge and resolves when it answers. Its storage survives a stop. */
@@ -42,6 +52,7 @@ export async function startLocalEdge({
   variables = {},
   models = {},
   fallbackInspectorPort,
+  store = 'none',
 }: LocalEdgeOptions): Promise<LocalEdge> {
   // Wrangler must neither report nor ask for anything on a machine that may be offline.
   Object.assign(process.env, {
@@ -53,7 +64,9 @@ export async function startLocalEdge({
   await expectFree(port);
   for (const [name, directory] of Object.entries(models)) await putLocalModel(state, name, directory);
   ensureWasmBuilt();
-  const { keySecrets, adminKey } = await secretsOf(state);
+  // An edge that was killed left addresses there that lead nowhere.
+  await rm(join(state, 'registry'), { recursive: true, force: true });
+  const { keySecrets, adminKey, s3AccessKeyId, s3SecretAccessKey } = await secretsOf(state);
   const { unstable_startWorker: startWorker } = await import('wrangler');
   const bindings = Object.fromEntries(
     Object.entries({ ...variables, KEY_SECRETS: keySecrets, ADMIN_KEY: adminKey }).map(([name, value]) => [
@@ -66,7 +79,6 @@ export async function startLocalEdge({
   const dev = {
     watch: false,
     inspector: false,
-    persist: join(state, 'edge'),
     logLevel: 'warn',
     // The scripts find each other here, and not those of another edge on this machine.
     registry: join(state, 'registry'),
@@ -77,24 +89,44 @@ export async function startLocalEdge({
   const inspector = fallbackInspectorPort === undefined ? false : { hostname: HOST, port: fallbackInspectorPort };
   const fallback = await startWorker({
     config: join(ROOT, 'edge', 'fallback', 'wrangler.toml'),
-    dev: { ...dev, inspector, server: { hostname: HOST, port: 0 } },
+    // Two processes must not share a SQLite file.
+    dev: { ...dev, inspector, persist: join(state, 'fallback'), server: { hostname: HOST, port: 0 } },
   }).catch(failed);
   await fallback.ready;
   const worker = await startWorker({
     config: join(ROOT, 'wrangler.toml'),
-    bindings,
-    dev: { ...dev, server: { hostname: HOST, port } },
+    bindings: {
+      ...bindings,
+      ...(store === 's3' ? { WEIGHTS: bucketBinding(s3AccessKeyId, s3SecretAccessKey) } : {}),
+    },
+    dev: { ...dev, persist: join(state, 'edge'), server: { hostname: HOST, port } },
   }).catch(failed);
   await worker.ready;
   // It installs handlers that end this process at once; whoever starts the edge stops it in order instead.
   for (const signal of signals)
     for (const listener of process.listeners(signal)) if (!before.has(listener)) process.off(signal, listener);
   const url = (await worker.url).origin;
+  const s3 =
+    store === 'none'
+      ? null
+      : {
+          endpoint: `${url}/cdn-cgi/local/r2/s3`,
+          accessKeyId: s3AccessKeyId,
+          secretAccessKey: s3SecretAccessKey,
+        };
   const stop = async () => {
     await worker.dispose();
     await fallback.dispose();
   };
-  return { url, adminKey, stop };
+  return { url, adminKey, s3, stop };
+}
+
+function bucketBinding(accessKeyId: string, secretAccessKey: string) {
+  return {
+    type: 'r2_bucket' as const,
+    bucket_name: LOCAL_BUCKET,
+    local_dev: { experimental_s3_credentials: { accessKeyId, secretAccessKey } },
+  };
 }
 
 /** Wrangler waits without a word when the port is taken. */
@@ -114,11 +146,15 @@ async function expectFree(port: number): Promise<void> {
 async function secretsOf(state: string): Promise<Secrets> {
   await mkdir(state, { recursive: true });
   const path = join(state, 'secrets.json');
-  const kept = await readFile(path, 'utf8').catch(() => null);
-  if (kept !== null) return JSON.parse(kept) as Secrets;
+  const text = await readFile(path, 'utf8').catch(() => null);
+  const kept = text === null ? {} : (JSON.parse(text) as Partial<Secrets>);
   const secrets: Secrets = {
     keySecrets: JSON.stringify({ 1: randomBytes(32).toString('hex') }),
     adminKey: `admin-${randomBytes(24).toString('base64url')}`,
+    s3AccessKeyId: randomBytes(10).toString('hex'),
+    s3SecretAccessKey: randomBytes(20).toString('hex'),
+    // State of an earlier version lacks the younger ones.
+    ...kept,
   };
   await writeFile(path, JSON.stringify(secrets), { mode: 0o600 });
   return secrets;

@@ -2,8 +2,30 @@
 import type { KvDtype } from '../core/model/backend.ts';
 import type { Flag, Options } from './command-line.ts';
 
+/** How models from the Hub and from S3 come to this machine. HF_TOKEN, HF_ENDPOINT and the AWS SDK's variables count too. */
+export const STORE_FLAGS = {
+  revision: { kind: 'text', help: 'branch, tag or commit of a model on the Hub (main)' },
+  'huggingface-hub-cache': {
+    kind: 'text',
+    value: 'DIR',
+    help: 'where models from the Hub (~/.cache/huggingface/hub) and weights from S3 (~/.cache/nibble) are kept on this disk',
+    env: 'HUGGINGFACE_HUB_CACHE',
+  },
+  'disk-cache-gb': {
+    kind: 'number',
+    minimum: 0,
+    help: 'limit of the weights from S3 there; the least recently used go first; 0 keeps nothing (100)',
+    env: 'DISK_CACHE_GB',
+  },
+} as const satisfies Record<string, Flag>;
+
 export const MODEL_FLAGS = {
-  'model-id': { kind: 'text', value: 'MODEL', help: 'directory of a model in Hugging Face layout', env: 'MODEL_ID' },
+  'model-id': {
+    kind: 'text',
+    value: 'MODEL',
+    help: 'a directory in Hugging Face layout, the id of a model on the Hub, or s3://bucket/prefix',
+    env: 'MODEL_ID',
+  },
   backend: {
     kind: 'text',
     choices: ['auto', 'wasm', 'reference', 'webgpu', 'cuda'],
@@ -45,17 +67,18 @@ export const MODEL_FLAGS = {
     help: 'bits of embedding and head, requantized on load (16: as the checkpoint has them)',
     env: 'HEAD_BITS',
   },
+  'weights-cache': {
+    kind: 'text',
+    value: 's3://BUCKET/PREFIX',
+    help: 'looked into before a Hub id is fetched or weights are quantized',
+    env: 'WEIGHTS_CACHE',
+  },
+  'weights-cache-fill': { kind: 'toggle', help: 'leave there what it lacks (on)' },
+  ...STORE_FLAGS,
 } as const satisfies Record<string, Flag>;
 
 /** TGI's and our own model options that later work builds. */
-export const PENDING_MODEL_FLAGS = [
-  'revision',
-  'huggingface-hub-cache',
-  'sharded',
-  'num-shard',
-  'speculate',
-  'weights-cache',
-];
+export const PENDING_MODEL_FLAGS = ['sharded', 'num-shard', 'speculate'];
 
 export const JSON_FLAG = { kind: 'switch', help: 'one JSON document on stdout, nothing else' } as const satisfies Flag;
 

@@ -23,7 +23,7 @@ export async function writeOutput(
   write: (temporary: string) => Promise<void>,
 ): Promise<void> {
   const full = resolve(path);
-  await checkFree(path, full, options);
+  await checkOutput(path, options);
   const temporary = join(dirname(full), `.${basename(full)}.${process.pid}.tmp`);
   try {
     await mkdir(options.kind === 'directory' ? temporary : dirname(full), { recursive: true });
@@ -38,7 +38,9 @@ export async function writeOutput(
   }
 }
 
-async function checkFree(path: string, full: string, { kind, force, source }: OutputOptions): Promise<void> {
+/** Throws `usage` when `path` is taken, or is what is read: before long work begins. */
+export async function checkOutput(path: string, { kind, force, source }: OutputOptions): Promise<void> {
+  const full = resolve(path);
   const from = resolve(source);
   if (from === full || from.startsWith(full + sep)) throw usage(`OUT (${path}) is or holds the model that is read`);
   const found = await stat(full).catch(() => null);

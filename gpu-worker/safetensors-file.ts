@@ -2,6 +2,9 @@
 import { open } from 'node:fs/promises';
 import { type PlannedTensor, planSafetensors } from '../core/formats/safetensors-writer.ts';
 
+/** transformers asks who wrote the file: "pt" says that tensors lie as PyTorch has them. */
+const PYTORCH = { format: 'pt' };
+
 /**
  * Writes header and tensors, one tensor in memory at a time. `bytesOf` must give as many bytes as dtype and shape ask for.
  * Resolves to the file's size once it is on disk.
@@ -11,9 +14,9 @@ export async function writeSafetensors<Tensor extends PlannedTensor>(
   tensors: readonly Tensor[],
   bytesOf: (tensor: Tensor) => Promise<Uint8Array>,
   onTensor: (done: number, total: number) => void,
+  metadata: Readonly<Record<string, string>> = PYTORCH,
 ): Promise<number> {
-  // transformers asks who wrote the file: "pt" says that tensors lie as PyTorch has them.
-  const plan = planSafetensors(tensors, { format: 'pt' }, path);
+  const plan = planSafetensors(tensors, metadata, path);
   const handle = await open(path, 'w');
   try {
     await handle.writeFile(plan.header);

@@ -18,9 +18,12 @@ const RULES: readonly Room[] = [
   {
     path: 'edge/',
     rooms: ['core/', 'wasm/', 'edge/'],
-    packages: ['hono', '@hono/zod-openapi', 'zod', 'cloudflare:workers'],
+    packages: ['hono', '@hono/zod-openapi', 'zod', 'stripe', 'cloudflare:workers'],
   },
   { path: 'wasm/', rooms: ['core/', 'wasm/'], packages: [] },
+  // Node's threads: one module opens them, the other runs in them.
+  { path: 'wasm/thread.ts', rooms: ['core/', 'wasm/'], packages: ['node:'] },
+  { path: 'wasm/threads.ts', rooms: ['core/', 'wasm/'], packages: ['node:'] },
   { path: 'wasm/node.ts', rooms: ['core/', 'wasm/', 'scripts/build-wasm.ts'], packages: ['node:'] },
   { path: 'wasm/thread.ts', rooms: ['core/', 'wasm/'], packages: ['node:'] },
   { path: 'wasm/threads.ts', rooms: ['core/', 'wasm/'], packages: ['node:'] },

@@ -1,4 +1,4 @@
-/** Build: compiles wasm/assembly into wasm/build/nibble-{relaxed,plain}.wasm when they are older than their sources. */
+/** Build: compiles wasm/assembly into wasm/build/nibble-{relaxed,plain,solver}.wasm when they are older than their sources. */
 import { spawnSync } from 'node:child_process';
 import { mkdirSync, readdirSync, readFileSync, renameSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { dirname, join, relative } from 'node:path';
@@ -9,25 +9,34 @@ import { withMemory } from '../wasm/memory-import.ts';
 const root = dirname(dirname(fileURLToPath(import.meta.url)));
 const assembly = join(root, 'wasm', 'assembly');
 const build = join(root, 'wasm', 'build');
-const FEATURES = { relaxed: 'simd,relaxed-simd,threads', plain: 'simd,threads' };
+// Compiled for shared memory, or the optimiser takes atomic loads out of the loops that wait on them.
+const SHARED = ['--sharedMemory', '--maximumMemory', '65535'];
+const ARGUMENTS = {
+  relaxed: ['index.ts', '-O3s', '--enable', 'simd,relaxed-simd,threads'],
+  plain: ['index.ts', '-O3s', '--enable', 'simd,threads'],
+  // Quantization's kernels: a module of their own.
+  solver: ['solver_index.ts', '-O3', '--enable', 'simd,threads'],
+};
 
 /** Builds what is out of date and returns the files' paths. Throws one clear error when the compiler fails. Safe to call from several processes. */
-export function ensureWasmBuilt(): { relaxed: string; plain: string } {
+export function ensureWasmBuilt(): Record<keyof typeof ARGUMENTS, string> {
   const newest = Math.max(
     ...[fileURLToPath(import.meta.url), ...readdirSync(assembly).map((name) => join(assembly, name))].map(modifiedMs),
   );
-  return { relaxed: ensureVariant('relaxed', newest), plain: ensureVariant('plain', newest) };
+  return {
+    relaxed: ensureVariant('relaxed', newest),
+    plain: ensureVariant('plain', newest),
+    solver: ensureVariant('solver', newest),
+  };
 }
 
-function ensureVariant(variant: keyof typeof FEATURES, newestSourceMs: number): string {
+function ensureVariant(variant: keyof typeof ARGUMENTS, newestSourceMs: number): string {
   const out = join(build, `nibble-${variant}.wasm`);
   if (modifiedMs(out) >= newestSourceMs) return out;
   mkdirSync(build, { recursive: true });
   // Renamed into place, so that a reader or another build never sees half a file.
   const unfinished = join(build, `nibble-${variant}.${process.pid}.wasm`);
-  // Compiled for shared memory, or the optimiser takes atomic loads out of the loops that wait on them.
-  const memory = ['--importMemory', '--maximumMemory', '65535', '--sharedMemory'];
-  const args = ['index.ts', '-O3s', '--runtime', 'stub', ...memory, '--enable', FEATURES[variant]];
+  const args = [...ARGUMENTS[variant], '--runtime', 'stub', '--importMemory', ...SHARED];
   const asc = join(root, 'node_modules', 'assemblyscript', 'bin', 'asc.js');
   const run = spawnSync(process.execPath, [asc, ...args, '-o', relative(assembly, unfinished)], {
     cwd: assembly,
@@ -38,7 +47,8 @@ function ensureVariant(variant: keyof typeof FEATURES, newestSourceMs: number): 
     const output = run.error?.message ?? `${run.stdout}${run.stderr}`.trim();
     throw new Error(`building nibble-${variant}.wasm from wasm/assembly failed:\n${output}`);
   }
-  writeFileSync(unfinished, withMemory('unshared', readFileSync(unfinished)));
+  // The inference builds run alone as often as in teams, which ask for shared memory themselves; the solver always has a team.
+  if (variant !== 'solver') writeFileSync(unfinished, withMemory('unshared', readFileSync(unfinished)));
   renameSync(unfinished, out);
   return out;
 }

@@ -3,7 +3,7 @@ import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import { dirname, join, posix, relative, sep } from 'node:path';
 
 const ROOMS = ['core', 'edge', 'gpu-worker', 'wasm', 'scripts', 'test', 'bench'];
-const SKIPPED = new Set(['node_modules', 'build', 'assembly', 'fixtures', 'dist']);
+const SKIPPED = new Set(['node_modules', 'build', 'assembly', 'fixtures', 'dist', '.wrangler']);
 
 export interface SourceFile {
   /** From the repository's root, with forward slashes. */

@@ -34,6 +34,8 @@ const child = spawn(nodeBinary(), [join(root, program), ...args], {
     ...process.env,
     PATH: `${join(root, 'node_modules', '.bin')}:${process.env.PATH ?? ''}`,
     NODE_NO_WARNINGS: '1',
+    // glibc would keep freed tensors for the next ones; blocks of a megabyte and more go back to the system at once.
+    MALLOC_MMAP_THRESHOLD_: process.env.MALLOC_MMAP_THRESHOLD_ ?? String(1 << 20),
   },
 });
 for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP']) process.on(signal, () => child.kill(signal));

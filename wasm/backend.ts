@@ -116,6 +116,15 @@ export class WasmBackend implements Backend, Measurable {
     return rope;
   }
 
+  write(values: Float32Array, rows: number, cols: number): Activation {
+    expectLength('write', 'values', values.length, rows * cols);
+    const x = this.#space.activation(rows, cols);
+    // The threads may still work on what lay there.
+    this.#space.team.settle();
+    this.#space.memory.f32(this.#space.addressOf(x), rows * cols).set(values);
+    return x;
+  }
+
   embed(table: Linear, ids: Int32Array, scale: number): Activation {
     return rowOps.embed(this.#space, table, ids, scale);
   }

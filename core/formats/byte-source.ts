@@ -7,6 +7,13 @@ export interface ByteSource {
   readonly size: number;
   /** Bytes [offset, offset + length). May come back short only when the file ends early; callers check the length. */
   read(offset: number, length: number): Promise<Uint8Array>;
+  /** Announces which ranges will be read next, in this order, so that a source far away can begin. Only a hint. */
+  expect?(ranges: readonly ByteRange[]): void;
+}
+
+export interface ByteRange {
+  offset: number;
+  length: number;
 }
 
 /** A file that is already in memory. Reads are views of it, not copies. */

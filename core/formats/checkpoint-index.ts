@@ -27,6 +27,8 @@ export interface CheckpointFiles {
   read(name: string): Promise<Uint8Array>;
   /** `length` bytes from `offset` within the tensor. */
   readRange(name: string, offset: number, length: number): Promise<Uint8Array>;
+  /** Announces that these tensors will be read next, in this order. Only a hint. */
+  expect?(names: readonly string[]): void;
 }
 
 /**
@@ -131,6 +133,15 @@ function joinShards(name: string, shards: SafetensorsFile[]): CheckpointFiles {
     tensors,
     metadata: shards[0]!.metadata,
     has: (tensor) => tensors.has(tensor),
+    expect(names) {
+      // Runs of one shard's tensors, so that the shards' announcements come in order too.
+      for (let begin = 0, end = 0; begin < names.length; begin = end) {
+        const shard = shardOf.get(names[begin]!);
+        do end++;
+        while (end < names.length && shardOf.get(names[end]!) === shard);
+        shard?.expect(names.slice(begin, end));
+      }
+    },
     read: async (tensor) => shardWith(tensor).read(tensor),
     readRange: async (tensor, offset, length) => shardWith(tensor).readRange(tensor, offset, length),
   };

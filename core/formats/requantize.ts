@@ -1,8 +1,7 @@
 /** Requantize: a plain table (embedding, head) in GPTQ's layout: symmetric, groups of 32 inputs, f16 scales, rounded to nearest. */
 import { NibbleError } from '../errors.ts';
 import type { DenseWeight, GptqWeight } from '../model/backend.ts';
-import { floatsOf } from './floats.ts';
-import { f16ToF32, f32ToF16 } from './half.ts';
+import { bf16ToF32, f16ToF32, f32ToF16 } from './half.ts';
 
 /** Bits of embedding and head; 16: they stay as the checkpoint has them. */
 export type HeadBits = 16 | 8 | 4;
@@ -47,13 +46,27 @@ export async function requantizeTable(table: TableRows, bits: 8 | 4): Promise<Gp
   };
   const rowBytes = inFeatures * (dtype === 'f32' ? 4 : 2);
   const rowsAtOnce = Math.max(1, Math.floor(READ_BYTES / rowBytes));
+  // One row's floats, used again: ten thousands of small buffers keep an isolate's collector busy.
+  const values = new Float32Array(inFeatures);
   for (let first = 0; first < outFeatures; first += rowsAtOnce) {
     const count = Math.min(rowsAtOnce, outFeatures - first);
     const bytes = await table.read(first, count);
-    for (let row = 0; row < count; row++)
-      requantizeRow(floatsOf(bytes.subarray(row * rowBytes, (row + 1) * rowBytes), dtype), weight, first + row, table);
+    for (let row = 0; row < count; row++) {
+      readRow(bytes, row * rowBytes, dtype, values);
+      requantizeRow(values, weight, first + row, table);
+    }
   }
   return weight;
+}
+
+/** Fills `values` from `bytes`, which may start anywhere in their buffer. */
+function readRow(bytes: Uint8Array, begin: number, dtype: DenseWeight['dtype'], values: Float32Array): void {
+  if (dtype === 'f32') {
+    new Uint8Array(values.buffer).set(bytes.subarray(begin, begin + values.byteLength));
+    return;
+  }
+  const widen = dtype === 'f16' ? f16ToF32 : bf16ToF32;
+  for (let k = 0, at = begin; k < values.length; k++, at += 2) values[k] = widen(bytes[at]! | (bytes[at + 1]! << 8));
 }
 
 function requantizeRow(values: Float32Array, weight: GptqWeight, row: number, table: TableRows): void {

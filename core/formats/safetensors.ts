@@ -17,6 +17,8 @@ export interface SafetensorsFile {
   read(name: string): Promise<Uint8Array>;
   /** `length` bytes from `offset` within the tensor. */
   readRange(name: string, offset: number, length: number): Promise<Uint8Array>;
+  /** Announces that these tensors will be read next, in this order. Names that are not here are passed over. */
+  expect(names: readonly string[]): void;
 }
 
 /** Reads and checks the header; no tensor is touched. Throws `file_invalid` with the rule that is broken. */
@@ -69,6 +71,13 @@ export async function openSafetensors(source: ByteSource): Promise<SafetensorsFi
     tensors,
     metadata,
     readRange,
+    expect: (names) =>
+      source.expect?.(
+        names.flatMap((name) => {
+          const entry = tensors.get(name);
+          return entry === undefined ? [] : [{ offset: entry.begin, length: entry.end - entry.begin }];
+        }),
+      ),
     read: (name) => readRange(name, 0, (tensors.get(name)?.end ?? 0) - (tensors.get(name)?.begin ?? 0)),
   };
 }

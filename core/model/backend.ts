@@ -213,6 +213,8 @@ export interface Backend {
   free(x: Activation): void;
   /** cos, sin [tokens, rotaryDim/2] f32 for the batch's positions. */
   rope(cos: Float32Array, sin: Float32Array, rotaryDim: number): Rope;
+  /** Copies values [rows·cols] in: the inverse of `read`. */
+  write(values: Float32Array, rows: number, cols: number): Activation;
   /** Rows of a dense or gptq table [entries, hidden] by id, times scale → [ids.length, hidden]. */
   embed(table: Linear, ids: Int32Array, scale: number): Activation;
   /** y = x / √(mean(x²) + eps) · weight, per row → [rows, cols]. */

@@ -6,12 +6,21 @@ import type { HeadBits } from '../formats/requantize.ts';
 import { TensorReader } from '../formats/tensor-reader.ts';
 import type { Architecture } from './architecture.ts';
 import type { Backend, Linear } from './backend.ts';
-import type { ColumnRange, LayerNorms, LayerWeights, Mlp, ModelWeights, Norm, QueryKeyValue } from './weights.ts';
+import type {
+  ColumnRange,
+  EmbeddingWeights,
+  LayerNorms,
+  LayerWeights,
+  Mlp,
+  ModelWeights,
+  Norm,
+  QueryKeyValue,
+} from './weights.ts';
 
 export interface LoadOptions {
   config: Architecture;
   quantization: Quantization;
-  backend: Backend;
+  backend: Pick<Backend, 'loadLinear' | 'loadVector'>;
   /** What embedding and head are requantized to; absent or 16: they stay as they are. */
   headBits?: HeadBits;
   /** Called after each linear and norm with how many of `total` are on the backend. */
@@ -21,25 +30,28 @@ export interface LoadOptions {
 /** Loads every weight the graph needs. Tensors of the checkpoint that it does not need are left alone. */
 export async function loadModelWeights(checkpoint: CheckpointFiles, options: LoadOptions): Promise<ModelWeights> {
   const { config } = options;
-  const { vocabSize, hidden, embeddingWidth, learnedPositions, tensors } = config;
+  const { vocabSize, hidden, embeddingWidth, tensors } = config;
   const loader = new WeightLoader(checkpoint, options);
   const { headBits = 16 } = options;
   // The largest come first: beside them and before the rest there is room for both of their forms.
-  const embedding = await loader.table(tensors.embedding, vocabSize, embeddingWidth, headBits);
-  const head = config.tiedHead ? embedding : await loader.table(tensors.head, vocabSize, embeddingWidth, headBits);
-  const positions =
-    learnedPositions === null ? null : await loader.table(tensors.positions!, learnedPositions.entries, hidden);
-  const projection =
-    embeddingWidth === hidden
-      ? null
-      : {
-          in: await loader.table(tensors.projection!.in, hidden, embeddingWidth),
-          out: await loader.table(tensors.projection!.out, embeddingWidth, hidden),
-        };
+  const embedding = await loader.embedding();
+  const head = config.tiedHead
+    ? embedding.embedding
+    : await loader.table(tensors.head, vocabSize, embeddingWidth, headBits);
   const layers: LayerWeights[] = [];
   for (let index = 0; index < config.layers; index++) layers.push(await loader.layer(`${tensors.layers}${index}.`));
   const finalNorm = tensors.finalNorm === null ? null : await loader.norm(tensors.finalNorm, hidden);
-  return { embedding, positions, projection, layers, finalNorm, head };
+  return { ...embedding, layers, finalNorm, head };
+}
+
+/** What leads into the first layer, without the rest. */
+export function loadEmbedding(checkpoint: CheckpointFiles, options: LoadOptions): Promise<EmbeddingWeights> {
+  return new WeightLoader(checkpoint, options).embedding();
+}
+
+/** One layer's weights, without the rest. */
+export function loadLayer(checkpoint: CheckpointFiles, index: number, options: LoadOptions): Promise<LayerWeights> {
+  return new WeightLoader(checkpoint, options).layer(`${options.config.tensors.layers}${index}.`);
 }
 
 class WeightLoader {
@@ -52,6 +64,24 @@ class WeightLoader {
     this.#checkpoint = checkpoint;
     this.#options = options;
     this.#total = countOf(options.config);
+  }
+
+  async embedding(): Promise<EmbeddingWeights> {
+    const { headBits = 16 } = this.#options;
+    const { vocabSize, hidden, embeddingWidth, learnedPositions, tensors } = this.#options.config;
+    const { projection } = tensors;
+    return {
+      embedding: await this.table(tensors.embedding, vocabSize, embeddingWidth, headBits),
+      positions:
+        learnedPositions === null ? null : await this.table(tensors.positions!, learnedPositions.entries, hidden),
+      projection:
+        embeddingWidth === hidden
+          ? null
+          : {
+              in: await this.table(projection!.in, hidden, embeddingWidth),
+              out: await this.table(projection!.out, embeddingWidth, hidden),
+            },
+    };
   }
 
   /** A matrix that is plain in the checkpoint whatever the quantization: embeddings and the head. */

@@ -12,7 +12,7 @@ import { Tokenizer } from '../text/tokenizer.ts';
 import { type ModelConfig, parseModelConfig } from './config.ts';
 
 /** A tokenizer of 256k tokens with merges has 33 MB. */
-const MAX_TOKENIZER_BYTES = 100_000_000;
+export const MAX_TOKENIZER_BYTES = 100_000_000;
 /** Stands in where prompts are ids and nobody reads the text: every id is without a piece and gives no text. */
 const NO_TOKENIZER = { model: { type: 'BPE', vocab: {}, merges: [] }, decoder: { type: 'ByteLevel' } };
 

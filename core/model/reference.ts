@@ -85,6 +85,11 @@ export class ReferenceBackend implements Backend {
     return rope;
   }
 
+  write(values: Float32Array, rows: number, cols: number): Activation {
+    expectSame('write', values.length, rows * cols);
+    return activation(rows, cols, values.slice());
+  }
+
   embed(linear: Linear, ids: Int32Array, scale: number): Activation {
     const loaded = linear as ReferenceLinear;
     loaded.table ??= dequantize(loaded.weight);

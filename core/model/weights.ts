@@ -1,12 +1,15 @@
 /** Weights: a model's matrices and vectors on a backend, in the shape that the graph runs. */
 import type { Linear, Vector } from './backend.ts';
 
-export interface ModelWeights {
+export interface EmbeddingWeights {
   embedding: Linear;
   /** Table of learned positions. */
   positions: Linear | null;
   /** From the embedding's width to hidden, and back before the head. */
   projection: { in: Linear; out: Linear } | null;
+}
+
+export interface ModelWeights extends EmbeddingWeights {
   layers: LayerWeights[];
   finalNorm: Norm | null;
   /** The embedding itself when the head is tied. */

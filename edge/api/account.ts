@@ -1,111 +1,92 @@
-/** Account: GET /v1/usage and /v1/account. */
+/** Account: what an account used and has left: /v1/usage, /v1/usage.csv, /v1/account, and OpenAI's /v1/organization usage and costs. */
 import { OpenAPIHono, z } from '@hono/zod-openapi';
+import { accountBody } from './account-body.ts';
 import { ErrorBody, json, security } from './openapi.ts';
 import { refuse } from './refusal.ts';
-import { type ApiEnv, authenticated, type Resolve, schemaFailure } from './request.ts';
-import type { AccountState, UsageRow } from './service.ts';
-import { decimalUsd, numberUsd } from './usd.ts';
+import { type ApiContext, type ApiEnv, authenticated, metered, type Resolve } from './request.ts';
+import { completionsAnswer, costsAnswer, csvAnswer, type UsageSource, usageAnswer } from './usage.ts';
+import { Buckets, OpenAiPage, Rows } from './usage-body.ts';
+import { BucketsQuery, RangeQuery, RowsQuery } from './usage-query.ts';
 
-/** One answer of the account's object; a thousand rows are about 300 kB. */
-const MAX_ROWS = 1000;
-const DEFAULT_ROWS = 100;
-/** Job ids are names of at most 200 characters. */
-const MAX_ID_CHARS = 200;
-/** OpenAI's usage buckets, not done yet. */
-const BUCKET_FIELDS = ['start_time', 'end_time', 'bucket_width', 'group_by'];
-
-const UsageQuery = z.object({
-  limit: z.coerce.number().pipe(z.int().min(1).max(MAX_ROWS)).default(DEFAULT_ROWS).openapi({ type: 'integer' }),
-  request_id: z.string().min(1).max(MAX_ID_CHARS).optional(),
-});
-const Row = z
+export const BudgetAnswer = z
   .object({
-    request_id: z.string(),
-    created: z.int(),
-    model: z.string(),
-    prompt_tokens: z.int(),
-    cached_tokens: z.int(),
-    completion_tokens: z.int(),
-    cost_usd: z.number(),
-    cost_pico_usd: z.string().openapi({ description: '10⁻¹² USD: the amount that is billed.' }),
-    status: z.enum(['completed', 'cancelled', 'failed']),
-    backend: z.string().nullable(),
+    hard_usd: z.string().nullable(),
+    soft_usd: z.string().nullable(),
+    reset: z.string(),
+    spent_usd: z.string(),
+    reserved_usd: z.string(),
+    resets_at: z.int().nullable(),
   })
-  .openapi('UsageRow');
-const Rows = z.object({ object: z.literal('list'), data: z.array(Row) }).openapi('UsageRows');
-const Account = z
+  .openapi('Budget', { description: 'Amounts are of the window that runs now.' });
+export const AccountAnswer = z
   .object({
     object: z.literal('account'),
     id: z.string(),
     name: z.string(),
+    billing: z.enum(['prepaid', 'postpaid']),
     credit_usd: z.string(),
     spent_usd: z.string(),
     reserved_usd: z.string(),
+    limits: z.object({ requests_per_min: z.int(), tokens_per_min: z.int(), concurrency: z.int() }),
+    budget: BudgetAnswer.nullable(),
+    stripe_customer: z.string().nullable(),
   })
   .openapi('Account', { description: 'Amounts are exact decimals as text: totals outgrow a double.' });
 
-function rowBody(row: UsageRow): z.infer<typeof Row> {
-  return {
-    request_id: row.requestId,
-    created: row.createdS,
-    model: row.model,
-    prompt_tokens: row.usage.promptTokens,
-    cached_tokens: row.usage.cachedTokens,
-    completion_tokens: row.usage.completionTokens,
-    cost_usd: numberUsd(row.usage.costPicoUsd),
-    cost_pico_usd: String(row.usage.costPicoUsd),
-    status: row.status,
-    backend: row.backend,
-  };
-}
-
-function accountBody(state: AccountState): z.infer<typeof Account> {
-  return {
-    object: 'account',
-    id: state.accountId,
-    name: state.name,
-    credit_usd: decimalUsd(state.creditPicoUsd),
-    spent_usd: decimalUsd(state.spentPicoUsd),
-    reserved_usd: decimalUsd(state.reservedPicoUsd),
-  };
-}
-
 export function accountRoutes(resolve: Resolve): OpenAPIHono<ApiEnv> {
   const app = new OpenAPIHono<ApiEnv>();
+  describe(app);
   const keyed = authenticated(resolve, refuse);
-  const about = { method: 'get' as const, tags: ['Account'], security };
-  const unauthorized = json('The key is wrong or missing', ErrorBody);
-  app.openAPIRegistry.registerPath({
-    ...about,
-    path: '/v1/usage',
-    summary: 'List what requests cost, newest first',
-    request: { query: UsageQuery },
-    responses: { 200: json('The rows', Rows), 400: json('A parameter is wrong', ErrorBody), 401: unauthorized },
+  const source = (c: ApiContext): UsageSource => ({
+    rows: async (query) => metered(c, await c.var.service.usage(c.var.caller, query)),
+    buckets: async (query) => metered(c, await c.var.service.usageBuckets(c.var.caller, query)),
   });
-  app.openAPIRegistry.registerPath({
-    ...about,
-    path: '/v1/account',
-    summary: 'Show the credit',
-    responses: { 200: json('The account', Account), 401: unauthorized },
-  });
-  app.get('/v1/usage', keyed, async (c) => {
-    const sent = c.req.query();
-    const bucketField = BUCKET_FIELDS.find((field) => Object.hasOwn(sent, field));
-    if (bucketField !== undefined)
-      return refuse(c, {
-        code: 'unsupported_field',
-        param: bucketField,
-        reason: 'rows only, use limit and request_id',
-      });
-    const query = UsageQuery.safeParse(sent);
-    if (!query.success) return refuse(c, schemaFailure(query.error));
-    const { limit, request_id } = query.data;
-    const rows = await c.var.service.usage(c.var.caller, { limit, requestId: request_id ?? null });
-    return rows.ok ? c.json({ object: 'list', data: rows.value.map(rowBody) }) : refuse(c, rows.failure);
-  });
+  app.get('/v1/usage', keyed, (c) => usageAnswer(c, source(c)));
+  app.get('/v1/usage.csv', keyed, (c) => csvAnswer(c, source(c)));
+  app.get('/v1/organization/usage/completions', keyed, (c) => completionsAnswer(c, source(c)));
+  app.get('/v1/organization/costs', keyed, (c) => costsAnswer(c, source(c)));
   app.get('/v1/account', keyed, async (c) => {
-    const state = await c.var.service.account(c.var.caller);
-    return state.ok ? c.json(accountBody(state.value)) : refuse(c, state.failure);
+    const account = metered(c, await c.var.service.account(c.var.caller));
+    return account.ok ? c.json(accountBody(account.value)) : refuse(c, account.failure);
   });
   return app;
+}
+
+/** The routes for the OpenAPI page. */
+function describe(app: OpenAPIHono<ApiEnv>): void {
+  const register = (path: string, summary: string, query: z.ZodObject | null, answer: object) =>
+    app.openAPIRegistry.registerPath({
+      method: 'get',
+      path,
+      summary,
+      tags: ['Account'],
+      security,
+      ...(query !== null && { request: { query } }),
+      responses: {
+        200: answer as ReturnType<typeof json>,
+        400: json('A parameter is wrong', ErrorBody),
+        401: json('The key is wrong or missing', ErrorBody),
+        403: json('The key lacks the scope "client" or "admin"', ErrorBody),
+      },
+    });
+  const rowsOrBuckets = z.object({ ...RowsQuery.shape, ...BucketsQuery.omit({ limit: true }).shape });
+  register(
+    '/v1/usage',
+    'List what requests cost, newest first, or their sums in buckets of time',
+    rowsOrBuckets,
+    json('Rows; buckets where start_time, end_time, bucket_width or group_by is sent', z.union([Rows, Buckets])),
+  );
+  register('/v1/usage.csv', 'Export what requests cost', RangeQuery, {
+    description: 'The rows',
+    content: { 'text/csv': { schema: z.string() } },
+  });
+  const buckets = json('A page of buckets', OpenAiPage);
+  register(
+    '/v1/organization/usage/completions',
+    'Sum usage in buckets of time, as OpenAI has it',
+    BucketsQuery,
+    buckets,
+  );
+  register('/v1/organization/costs', 'Sum costs in buckets of time, as OpenAI has it', BucketsQuery, buckets);
+  register('/v1/account', 'Show credit, limits and budget', null, json('The account', AccountAnswer));
 }

@@ -3,6 +3,7 @@ import type { Context } from 'hono';
 import { Hono } from 'hono';
 import { describe, type Failure, failureOf, toHttp } from '../../core/errors.ts';
 import { errorBody } from './refusal.ts';
+import { clientIpOf } from './request.ts';
 import type { Outcome } from './service.ts';
 
 /** Shards of a model's queue; workers connect to each. */
@@ -16,6 +17,7 @@ export interface LinkRequest {
   token: string;
   model: string;
   shard: number;
+  clientIp: string | null;
 }
 
 export interface LinkService {
@@ -46,12 +48,13 @@ export function linkRoute(resolve: (c: Context) => LinkService): Hono {
     const shard = Number(c.req.query('shard') ?? '0');
     if (!Number.isInteger(shard) || shard < 0 || shard >= NUM_SHARDS) return refuse(c, { code: 'route_not_found' });
     const service = resolve(c);
-    const authorized = await service.authorize({ token, model, shard });
+    const request = { token, model, shard, clientIp: clientIpOf(c) };
+    const authorized = await service.authorize(request);
     if (!authorized.ok) return refuse(c, authorized.failure);
     // Last: a worker whose socket was refused asks once more without the upgrade, to learn why.
     if (c.req.header('upgrade')?.toLowerCase() !== 'websocket')
       return refuse(c, invalid(null, 'This route takes WebSocket upgrades only.'));
-    const upgraded = await service.connect({ token, model, shard });
+    const upgraded = await service.connect(request);
     if (subprotocol === undefined) return upgraded;
     const { webSocket } = upgraded;
     return new Response(null, { status: 101, webSocket, headers: { 'sec-websocket-protocol': subprotocol } });

@@ -3,7 +3,7 @@ import { OpenAPIHono, z } from '@hono/zod-openapi';
 import type { ModelCard } from '../../core/protocol.ts';
 import { ErrorBody, json, security } from './openapi.ts';
 import { refuse } from './refusal.ts';
-import { type ApiEnv, authenticated, type Resolve } from './request.ts';
+import { type ApiEnv, authenticated, metered, type Resolve } from './request.ts';
 
 const Model = z
   .object({
@@ -52,13 +52,13 @@ export function modelRoutes(resolve: Resolve): OpenAPIHono<ApiEnv> {
     responses: { 200: json('The model', Model), 404: json('There is no such model', ErrorBody) },
   });
   app.get('/v1/models', keyed, async (c) => {
-    const cards = await c.var.service.models(c.var.caller);
+    const cards = metered(c, await c.var.service.models(c.var.caller));
     return cards.ok ? c.json({ object: 'list', data: cards.value.map(modelBody) }) : refuse(c, cards.failure);
   });
   // Hub ids have a slash, which clients send encoded or as it is.
   app.get('/v1/models/:id{.+}', keyed, async (c) => {
     const id = c.req.param('id');
-    const cards = await c.var.service.models(c.var.caller);
+    const cards = metered(c, await c.var.service.models(c.var.caller));
     if (!cards.ok) return refuse(c, cards.failure);
     const card = cards.value.find((candidate) => candidate.id === id);
     return card ? c.json(modelBody(card)) : refuse(c, { code: 'model_not_found', model: id });

@@ -26,7 +26,7 @@ export interface AnswerFormat {
 }
 
 export async function answer(c: ApiContext, asked: Asked, format: AnswerFormat): Promise<Response> {
-  const submitted = await submit(c, asked.job);
+  const submitted = await submit(c, asked.job, asked.user);
   if (!submitted.ok) return refuse(c, submitted.failure);
   const { jobId, model, createdS, events } = submitted.value;
   const head = { id: `${format.idPrefix}${jobId}`, created: createdS, model };

@@ -16,6 +16,8 @@ import type { JobRequest, Outcome } from './service.ts';
 /** What the client asked of the answer's shape, beside the job. */
 export interface Asked {
   job: JobRequest;
+  /** Whom of the customer's own users it is for. */
+  user: string | null;
   stream: boolean;
   includeUsage: boolean;
   logprobs: boolean;
@@ -138,7 +140,11 @@ function onePrompt(prompt: CompletionRequest['prompt']): string | number[] | nul
 }
 
 function askedOf(fields: CommonRequest) {
-  return { stream: fields.stream ?? false, includeUsage: fields.stream_options?.include_usage ?? false };
+  return {
+    user: fields.user || null,
+    stream: fields.stream ?? false,
+    includeUsage: fields.stream_options?.include_usage ?? false,
+  };
 }
 
 function jobOf(fields: CommonRequest) {

@@ -37,6 +37,7 @@ const common = {
     })
     .nullish()
     .openapi({ description: 'Left out of the text.' }),
+  user: z.string().max(MAX_NAME_CHARS).nullish().openapi({ description: 'Whom the usage is kept under.' }),
   stream: z.boolean().nullish(),
   stream_options: z.object({ include_usage: z.boolean().nullish() }).nullish(),
   ignore_eos: z.boolean().nullish().openapi({ description: 'Extension: go on after the end of sequence.' }),

@@ -2,11 +2,12 @@
 import type { z } from '@hono/zod-openapi';
 import type { Context, MiddlewareHandler } from 'hono';
 import type { Failure } from '../../core/errors.ts';
-import type { Caller, JobRequest, Outcome, Service, Submission } from './service.ts';
+import type { Actor } from './accounts.ts';
+import type { Caller, JobRequest, Metered, Outcome, Service, Submission } from './service.ts';
 
 export type Resolve = (c: Context) => Service;
 export interface ApiEnv {
-  Variables: { service: Service; caller: Caller; requestId: string };
+  Variables: { service: Service; caller: Caller; requestId: string; metered: boolean; actor: Actor };
 }
 export type ApiContext = Context<ApiEnv>;
 /** A failure in a surface's own words. */
@@ -22,16 +23,36 @@ export function nameRequest(c: ApiContext, requestId: string): void {
   c.header('x-request-id', requestId);
 }
 
-/** Lets only callers with a checked key through, and keeps them as `c.var.caller`. */
+/** Where the request came from, as Cloudflare says it: what a client sends under this name never gets here. */
+export function clientIpOf(c: Context): string | null {
+  return c.req.header('cf-connecting-ip') ?? null;
+}
+
+/**
+ * Lets only callers with a signed key through, and keeps them as `c.var.caller`. An answer that did not ask the account whether the key
+ * still holds (a malformed body's, say) is asked for here: no answer, not even a refusal, is for a key that has ended.
+ */
 export function authenticated(resolve: Resolve, refuse: Refuse): MiddlewareHandler<ApiEnv> {
   return async (c, next) => {
     const service = resolve(c);
-    const outcome = await service.authenticate(c.req.header('authorization'));
+    const outcome = await service.authenticate(c.req.header('authorization'), clientIpOf(c));
     if (!outcome.ok) return refuse(c, outcome.failure);
     c.set('service', service);
     c.set('caller', outcome.value);
     await next();
+    if (c.var.metered) return;
+    const authorized = await service.authorize(outcome.value);
+    if (!authorized.ok) c.res = refuse(c, authorized.failure);
+    for (const [name, value] of Object.entries(authorized.headers)) c.res.headers.set(name, value);
   };
+}
+
+/** Puts what is left of the caller's limits into the answer's headers; the first word counts, since the answer may be on its way at the second. */
+export function metered<Value>(c: ApiContext, outcome: Metered<Value>): Metered<Value> {
+  if (c.var.metered) return outcome;
+  for (const [name, value] of Object.entries(outcome.headers)) c.header(name, value);
+  c.set('metered', true);
+  return outcome;
 }
 
 /** The body as JSON: its media type, its declared size, its real size, then its text. A body without a type is taken for JSON. */
@@ -88,13 +109,15 @@ export function schemaFailure(error: z.ZodError): Failure {
 }
 
 /** Submits the job and puts its id and the account's remaining limits into the answer's headers. */
-export async function submit(c: ApiContext, request: JobRequest): Promise<Outcome<Submission>> {
+export async function submit(
+  c: ApiContext,
+  request: JobRequest,
+  user: string | null = null,
+): Promise<Outcome<Submission>> {
   // A client that sends one counts on not paying twice for a retry: ignoring it would cost money.
   if (c.req.header('idempotency-key') !== undefined)
     return { ok: false, failure: { code: 'unsupported_field', param: 'Idempotency-Key', reason: 'leave it out' } };
-  const outcome = await c.var.service.submit(c.var.caller, request, c.req.raw.signal);
-  const { headers } = outcome.ok ? outcome.value : outcome;
-  for (const [name, value] of Object.entries(headers)) c.header(name, value);
+  const outcome = metered(c, await c.var.service.submit(c.var.caller, request, c.req.raw.signal, user));
   if (outcome.ok) nameRequest(c, outcome.value.jobId);
   return outcome;
 }

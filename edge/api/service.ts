@@ -1,6 +1,7 @@
 /** Service: the one door between the HTTP surfaces and the world behind them (the edge's objects, or a standalone worker). */
 import type { Failure } from '../../core/errors.ts';
 import type { FinishReason, Job, ModelCard, TokenOut } from '../../core/protocol.ts';
+import type { AccountView, BucketQuery, BucketRow, RowQuery, UsageRow } from './accounts.ts';
 
 export type Scope = 'client' | 'admin' | 'worker';
 
@@ -10,6 +11,8 @@ export interface Caller {
   keyId: string;
   /** SHA-256 of the key's secret, hex; compared by the account's object. */
   secretHash: string;
+  /** Null where it is not known. */
+  clientIp: string | null;
 }
 
 /** What a surface makes of a request's body; the service adds id, model and reservation. `model: null` is the default model. */
@@ -38,45 +41,26 @@ export interface Submission {
   /** The id under which the model is served. */
   model: string;
   createdS: number;
-  /** Remaining limits, ready as HTTP headers (x-ratelimit-…). */
-  headers: Record<string, string>;
   /** Cancelling the reader cancels the job, unless it carries an idempotency key. */
   events: ReadableStream<JobEvent>;
 }
 
-export interface UsageRow {
-  requestId: string;
-  createdS: number;
-  model: string;
-  usage: Usage;
-  status: 'completed' | 'cancelled' | 'failed';
-  backend: string | null;
-}
-
-export interface AccountState {
-  accountId: string;
-  name: string;
-  /** 10⁻¹² USD, decimal integers as text: totals outgrow a double. */
-  creditPicoUsd: string;
-  spentPicoUsd: string;
-  reservedPicoUsd: string;
-}
-
 export type Outcome<Value> = { ok: true; value: Value } | { ok: false; failure: Failure };
 
-/** An outcome that also says, as HTTP headers, what is left of the account's limits: a refusal of a key or a model has none. */
-export type Metered<Value> =
-  | { ok: true; value: Value }
-  | { ok: false; failure: Failure; headers: Record<string, string> };
+/** An outcome that also says, as HTTP headers (x-ratelimit-…), what is left of the caller's limits: a refusal of a key has none. */
+export type Metered<Value> = Outcome<Value> & { headers: Record<string, string> };
 
 export interface Service {
   /** The key in an Authorization header, its tag checked without any storage. */
-  authenticate(authorization: string | undefined): Promise<Outcome<Caller>>;
-  /** Admits, reserves and queues. The signal is the client's: its abort cancels the job. */
-  submit(caller: Caller, request: JobRequest, signal: AbortSignal): Promise<Metered<Submission>>;
-  /** Every model that was ever registered and not removed, the default first. Any valid key may ask. */
-  models(caller: Caller): Promise<Outcome<ModelCard[]>>;
+  authenticate(authorization: string | undefined, clientIp: string | null): Promise<Outcome<Caller>>;
+  /** Whether the key is still good for client routes; for answers that nothing else has checked it for. */
+  authorize(caller: Caller): Promise<Metered<null>>;
+  /** Admits, reserves and queues. The signal is the client's: its abort cancels the job. `user`: whom the usage is kept under. */
+  submit(caller: Caller, request: JobRequest, signal: AbortSignal, user?: string | null): Promise<Metered<Submission>>;
+  /** Every model that was ever registered and not removed and that the key may use, the default first. Any valid key may ask. */
+  models(caller: Caller): Promise<Metered<ModelCard[]>>;
   /** Newest first. */
-  usage(caller: Caller, query: { limit: number; requestId: string | null }): Promise<Outcome<UsageRow[]>>;
-  account(caller: Caller): Promise<Outcome<AccountState>>;
+  usage(caller: Caller, query: RowQuery): Promise<Metered<UsageRow[]>>;
+  usageBuckets(caller: Caller, query: BucketQuery): Promise<Metered<BucketRow[]>>;
+  account(caller: Caller): Promise<Metered<AccountView>>;
 }

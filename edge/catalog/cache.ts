@@ -20,7 +20,11 @@ export class CardCache {
     if (cached !== undefined && cached.untilMs > Date.now()) return cached.entry;
     const entry = await this.#env.CATALOG.getByName(CATALOG_NAME).get(id);
     if (entry === null) this.#entries.delete(id);
-    else this.#entries.set(id, { entry, untilMs: Date.now() + TTL_MS });
+    else
+      this.#entries.set(id, {
+        entry,
+        untilMs: Math.min(Date.now() + TTL_MS, entry.nextTariffMs ?? Number.POSITIVE_INFINITY),
+      });
     return entry;
   }
 

@@ -7,11 +7,12 @@ import type { FileSet } from '../../core/formats/file-set.ts';
 const MAX_READ_BYTES = 48_000_000;
 
 /**
- * A request takes tens of milliseconds, and a small model has hundreds of tensors: smaller reads come out of windows of this size. Two
- * of them, because files keep tensors of one type together, so that a layer's lie in two places.
+ * A request takes tens of milliseconds, and a small model has hundreds of tensors: smaller reads come out of windows of this size, which
+ * begin at its multiples, so that tensors read in any order fetch no byte twice. Several, because a layer's tensors lie in several places:
+ * files keep those of one type together.
  */
-const WINDOW_BYTES = 4_000_000;
-const NUM_WINDOWS = 2;
+const WINDOW_BYTES = 2_000_000;
+const NUM_WINDOWS = 4;
 
 export function openR2Model(bucket: R2Bucket, model: string): FileSet {
   const prefix = `models/${model}/`;
@@ -57,12 +58,12 @@ function sourceOf(bucket: R2Bucket, { key, size, etag }: R2Object): ByteSource {
           option: 'memory',
           reason: `${length} bytes are needed at once; the fallback reads at most ${MAX_READ_BYTES}`,
         });
-      if (length >= WINDOW_BYTES) return fetchRange(offset, length);
-      const found = windows.find(({ begin, bytes }) => offset >= begin && offset + length <= begin + bytes.length);
-      const bytes = found?.bytes ?? (await fetchRange(offset, Math.min(WINDOW_BYTES, size - offset)));
-      const window = found ?? { begin: offset, bytes };
+      const begin = offset - (offset % WINDOW_BYTES);
+      if (offset + length > begin + WINDOW_BYTES) return fetchRange(offset, length);
+      const found = windows.find((window) => window.begin === begin);
+      const window = found ?? { begin, bytes: await fetchRange(begin, Math.min(WINDOW_BYTES, size - begin)) };
       windows = [window, ...windows.filter((other) => other !== window)].slice(0, NUM_WINDOWS);
-      return window.bytes.subarray(offset - window.begin, offset - window.begin + length);
+      return window.bytes.subarray(offset - begin, offset - begin + length);
     },
   };
 }

@@ -1,170 +1,141 @@
 /** Account: the Durable Object that holds one account's keys, limits and money. Every path goes reserve → settle or release, once. */
-import { DurableObject } from 'cloudflare:workers';
 import type { Failure } from '../../core/errors.ts';
-import type { AccountState, Metered, Outcome, Scope, UsageRow } from '../api/service.ts';
+import type { BucketQuery, BucketRow, KeyState, RowQuery, UsageRow, WebhookEvent } from '../api/accounts.ts';
+import type { Metered, Outcome } from '../api/service.ts';
+import { decimalUsd } from '../api/usd.ts';
 import { equalInConstantTime, randomBase62 } from '../auth.ts';
-import type { Env } from '../env.ts';
-import type { AdmitRequest, Admitted, KeyState, NewAccount, NewKey, SettleRequest } from './grant.ts';
-import { GRANT_MS, refusalOf } from './grant.ts';
-import { giveBack, limitHeaders, refill, take } from './limits.ts';
-import { costPicoUsd, exactNumber } from './price.ts';
-import type { Account } from './storage.ts';
-import { LedgerStore } from './storage.ts';
+import { AccountAdministration, unknownAccount } from './administration.ts';
+import type { Line, News } from './admit.ts';
+import { close, decide, metersOf } from './admit.ts';
+import { NOTHING_SPENT } from './budget.ts';
+import { deliver } from './deliver.ts';
+import { Exporter } from './exporter.ts';
+import type { AdmitRequest, Grant, Presented, SettleRequest } from './grant.ts';
+import { GRANT_MS } from './grant.ts';
+import type { Wanted } from './key.ts';
+import { refusalOf } from './key.ts';
+import { limitHeaders } from './limits.ts';
+import { costAtMostPicoUsd, costPicoUsd } from './price.ts';
+import type { Account, Reservation } from './storage.ts';
+import { entryOf } from './storage.ts';
 
 /** Between the end of a grant and the question to the queue: clocks of two machines may differ. */
 const CLOCK_MARGIN_MS = 5_000;
 /** How long until a reservation is checked again that its queue knows, or whose queue did not answer. */
 const CHECK_AGAIN_MS = 60_000;
 
-export class AccountObject extends DurableObject<Env> {
-  readonly #store: LedgerStore;
-  /** When the alarm is set for, as far as this instance knows. */
+/** What a key that was let through may do. */
+export interface Authorized {
+  models: string[] | null;
+}
+
+export class AccountObject extends AccountAdministration {
+  readonly #exporter = new Exporter(this.ctx.storage, this.env, this.store, this.ledger, this.exports, (timeMs) =>
+    this.wakeBy(timeMs),
+  );
+  /** When the alarm is set for; null: this instance does not know. */
   #alarmMs: number | null = null;
 
-  constructor(ctx: DurableObjectState, env: Env) {
-    super(ctx, env);
-    this.#store = new LedgerStore(ctx.storage.sql);
-  }
-
-  create(account: NewAccount): Outcome<null> {
-    if (this.#store.account() !== null) return conflict('The account exists already.');
-    this.#store.insertAccount(account, Date.now());
-    return { ok: true, value: null };
-  }
-
-  topUp(picoUsd: string): Outcome<null> {
-    const account = this.#store.account();
-    if (account === null) return unknownAccount;
-    this.#store.updateAccount({ ...account, creditPico: account.creditPico + BigInt(picoUsd) });
-    return { ok: true, value: null };
-  }
-
-  createKey(key: NewKey): Outcome<null> {
-    if (this.#store.account() === null) return unknownAccount;
-    if (this.#store.key(key.keyId) !== null) return conflict('The key exists already.');
-    this.#store.insertKey(key, Date.now());
-    return { ok: true, value: null };
-  }
-
-  listKeys(): Outcome<KeyState[]> {
-    if (this.#store.account() === null) return unknownAccount;
-    return { ok: true, value: this.#store.keys() };
-  }
-
-  /** Holds at once: every request asks this object, and there is no cache. */
-  revokeKey(keyId: string): Outcome<null> {
-    if (this.#store.key(keyId) === null) return { ok: false, failure: { code: 'not_found', what: 'key' } };
-    this.#store.revokeKey(keyId, Date.now());
-    return { ok: true, value: null };
-  }
-
-  /** Whether the key is known, live and has the scope (null: any scope will do). Returns the models it may use; null means all. */
-  authorize(keyId: string, secretHash: string, scope: Scope | null): Outcome<{ models: string[] | null }> {
-    return this.#authorize(keyId, secretHash, { scope, model: null });
+  /** Whether the key is known, live, used from where it may be, and has the scope. The headers say what is left of its limits. */
+  authorize(presented: Presented, wanted: Wanted): Metered<Authorized> {
+    const found = this.#authorize(presented, wanted);
+    if (!found.ok) return { ...found, headers: {} };
+    const { account, key, line } = found.value;
+    const headers = limitHeaders(metersOf(account, line, Date.now()));
+    return { ok: true, value: { models: key.models }, headers };
   }
 
   /** Everything that must hold before a request may run, and its reservation, in one step that nothing can come between. */
-  admit(request: AdmitRequest): Metered<Admitted> {
-    const authorized = this.#authorize(request.keyId, request.secretHash, { scope: 'client', model: request.model });
-    if (!authorized.ok) return { ...authorized, headers: {} };
-    const account = this.#store.account();
-    if (account === null) return { ...unknownAccount, headers: {} };
+  admit(request: AdmitRequest): Metered<Grant> {
+    const found = this.#authorize(request, { scope: 'client', model: request.model });
+    if (!found.ok) return { ...found, headers: {} };
+    const { account, key, line } = found.value;
     const nowMs = Date.now();
-    const refused = (failure: Failure) => {
-      const headers = limitHeaders(refill(account.buckets, account.limits, nowMs), account.limits);
-      return { ok: false, failure, headers } as const;
-    };
     const tokens = request.promptTokens + request.completionTokens;
-    const taken = take(account.buckets, account.limits, this.#store.numReservations(), tokens, nowMs);
-    if (taken.kind === 'refused')
-      return refused({ code: 'rate_limited', limit: taken.limit, retryAfterS: taken.retryAfterS });
-    const required = costPicoUsd(request.tariff, request.promptTokens, request.completionTokens);
-    const available = account.creditPico - account.spentPico - account.reservedPico;
-    if (available < required)
-      return refused({
-        code: 'budget_exceeded',
-        requiredPicoUsd: required.toString(),
-        availablePicoUsd: available.toString(),
-      });
+    const pico = costAtMostPicoUsd(request.tariff, request.promptTokens, request.completionTokens);
+    const active = {
+      account: this.store.numReservations(null),
+      line: line.limits === null ? 0 : this.store.numReservations(key.line),
+    };
+    const decision = decide(account, line, { tokens, pico, active }, nowMs);
+    if (decision.kind === 'refused') {
+      if (decision.news.length > 0)
+        this.ctx.storage.transactionSync(() => {
+          this.store.updateAccount(decision.account);
+          if (decision.state !== null) this.keys.setLineState(key.line, decision.state);
+          this.#tell(decision.news, decision.account, key);
+        });
+      return { ok: false, failure: decision.failure, headers: limitHeaders(metersOf(account, line, nowMs)) };
+    }
     const jobId = randomBase62(22);
     const checkMs = nowMs + GRANT_MS + CLOCK_MARGIN_MS;
+    const { keyId, queue, model, tariff, user } = request;
     this.ctx.storage.transactionSync(() => {
-      this.#store.insertReservation({ jobId, queue: request.queue, pico: required, tokens, checkMs });
-      this.#store.updateAccount({
-        ...account,
-        reservedPico: account.reservedPico + required,
-        buckets: taken.buckets,
-      });
+      const about = { jobId, keyId, line: key.line, user, queue, model, tariff };
+      this.store.insertReservation({ ...about, pico, tokens, createdMs: nowMs, checkMs });
+      this.store.updateAccount(decision.account);
+      if (decision.state !== null) this.keys.setLineState(key.line, decision.state);
     });
-    this.#wakeBy(checkMs);
-    const grant = {
+    this.wakeBy(checkMs);
+    const grant: Grant = {
       jobId,
       accountId: account.accountId,
-      keyId: request.keyId,
-      model: request.model,
+      keyId,
+      model,
       createdMs: nowMs,
       expiresMs: nowMs + GRANT_MS,
-      tariff: request.tariff,
-      reservedPicoUsd: required.toString(),
+      tariff,
+      reservedPicoUsd: pico.toString(),
       promptTokenLimit: request.promptTokens,
       completionTokenLimit: request.completionTokens,
     };
-    return { ok: true, value: { grant, headers: limitHeaders(taken.buckets, account.limits) } };
+    const after = { ...line, state: decision.state ?? line.state };
+    return { ok: true, value: grant, headers: limitHeaders(metersOf(decision.account, after, nowMs)) };
   }
 
-  /** Books ended jobs; a job that is booked already is left as it is. All of them hold when this returns. */
+  /** Books ended jobs; a job that has its row already is left as it is. All of them hold when this returns. */
   settle(requests: SettleRequest[]): void {
     this.ctx.storage.transactionSync(() => {
-      for (const request of requests) {
-        if (this.#store.hasEntry(request.jobId)) continue;
-        const cost = costPicoUsd(request.tariff, request.usage.promptTokens, request.usage.completionTokens);
-        this.#store.insertEntry(request, cost);
-        this.#close(request.jobId, cost, request.usage.promptTokens + request.usage.completionTokens);
-      }
+      for (const request of requests) this.#settle(request, Date.now());
+      this.#exporter.soon();
     });
   }
 
   /** Gives a reservation back whose job no queue took. Does nothing when it is settled or released already. */
   release(jobId: string): void {
-    this.ctx.storage.transactionSync(() => this.#close(jobId, 0n, 0));
+    this.ctx.storage.transactionSync(() => {
+      const reservation = this.store.reservation(jobId);
+      if (reservation === null) return;
+      const { keyId, createdMs, model, tariff, user } = reservation;
+      const nothing = { promptTokens: 0, cachedTokens: 0, completionTokens: 0, costPico: 0n };
+      const about = { jobId, keyId, user, createdMs, settledMs: Date.now(), model, tariff };
+      this.store.insertEntry({ ...about, ...nothing, status: 'released', backend: null });
+      this.#close(reservation, 0n, 0, Date.now());
+      this.#exporter.soon();
+    });
   }
 
-  /** Newest first. */
-  usage(query: { limit: number; requestId: string | null }): UsageRow[] {
-    return this.#store.entries(query.limit, query.requestId).map((entry) => ({
-      requestId: entry.jobId,
-      createdS: Math.floor(entry.createdMs / 1000),
-      model: entry.model,
-      usage: {
-        promptTokens: entry.promptTokens,
-        cachedTokens: entry.cachedTokens,
-        completionTokens: entry.completionTokens,
-        costPicoUsd: exactNumber(entry.costPico),
-      },
-      status: entry.status,
-      backend: entry.backend,
-    }));
+  usageRows(query: RowQuery): UsageRow[] {
+    return this.ledger.rows(query);
   }
 
-  state(): Outcome<AccountState> {
-    const account = this.#store.account();
-    if (account === null) return unknownAccount;
-    return {
-      ok: true,
-      value: {
-        accountId: account.accountId,
-        name: account.name,
-        creditPicoUsd: account.creditPico.toString(),
-        spentPicoUsd: account.spentPico.toString(),
-        reservedPicoUsd: account.reservedPico.toString(),
-      },
-    };
+  usageBuckets(query: BucketQuery): BucketRow[] {
+    return this.ledger.buckets(query);
+  }
+
+  override async alarm(): Promise<void> {
+    this.#alarmMs = null;
+    await this.#checkReservations();
+    await deliver(this.webhooks);
+    await this.#exporter.report();
+    await this.#exporter.meter();
+    const nextMs = this.#nextDueMs();
+    if (nextMs !== null) this.wakeBy(nextMs);
   }
 
   /** Asks the queues about reservations past their grant, and releases those that no queue knows. */
-  override async alarm(): Promise<void> {
-    this.#alarmMs = null;
-    const byQueue = Map.groupBy(this.#store.reservationsToCheck(Date.now()), (reservation) => reservation.queue);
+  async #checkReservations(): Promise<void> {
+    const byQueue = Map.groupBy(this.store.reservationsToCheck(Date.now()), (reservation) => reservation.queue);
     for (const [queue, reservations] of byQueue) {
       const jobIds = reservations.map((reservation) => reservation.jobId);
       let known: Set<string>;
@@ -175,49 +146,106 @@ export class AccountObject extends DurableObject<Env> {
         known = new Set(jobIds);
       }
       for (const jobId of jobIds) {
-        if (known.has(jobId)) this.#store.checkAgainAt(jobId, Date.now() + CHECK_AGAIN_MS);
+        if (known.has(jobId)) this.store.checkAgainAt(jobId, Date.now() + CHECK_AGAIN_MS);
         else this.release(jobId);
       }
     }
-    const nextMs = this.#store.nextCheckMs();
-    if (nextMs !== null) this.#wakeBy(nextMs);
   }
 
-  #authorize(
-    keyId: string,
-    secretHash: string,
-    wanted: { scope: Scope | null; model: string | null },
-  ): Outcome<{ models: string[] | null }> {
-    const key = this.#store.key(keyId);
-    if (key === null || !equalInConstantTime(key.secretHash, secretHash))
-      return { ok: false, failure: { code: 'invalid_key' } };
-    const refusal = refusalOf(key, wanted, Date.now());
-    return refusal === null ? { ok: true, value: { models: key.models } } : { ok: false, failure: refusal };
-  }
-
-  /** Ends a reservation, if there still is one: what it did not use goes back to budget and bucket. */
-  #close(jobId: string, cost: bigint, usedTokens: number): void {
-    const account = this.#store.account();
-    if (account === null) throw new Error(`job ${jobId} belongs to an account that does not exist`);
-    const reservation = this.#store.reservation(jobId);
-    const closed: Account = { ...account, spentPico: account.spentPico + cost };
-    if (reservation !== null) {
-      this.#store.deleteReservation(jobId);
-      closed.reservedPico -= reservation.pico;
-      closed.buckets = giveBack(account.buckets, account.limits, reservation.tokens - usedTokens, Date.now());
+  #settle(request: SettleRequest, nowMs: number): void {
+    if (this.store.hasEntry(request.jobId)) return;
+    const reservation = this.store.reservation(request.jobId);
+    if (reservation === null) {
+      // What was never admitted here is nobody's debt; the queue is told that it is done with.
+      console.error({ event: 'settlement_without_reservation', jobId: request.jobId, keyId: request.keyId });
+      return;
     }
-    this.#store.updateAccount(closed);
+    const { promptTokens, cachedTokens, completionTokens } = request.usage;
+    const cost = costPicoUsd(request.tariff, promptTokens, completionTokens, cachedTokens);
+    if (cost > reservation.pico) {
+      // The queue ends a job at its bounds, so this cannot be; and nobody pays more than was reserved.
+      console.error({ event: 'settlement_above_reservation', jobId: request.jobId, cost: cost.toString() });
+      const usage = { promptTokens: 0, cachedTokens: 0, completionTokens: 0, costPicoUsd: 0 };
+      this.store.insertEntry(entryOf({ ...request, usage, status: 'failed' }, 0n, reservation.user, nowMs));
+      this.#close(reservation, 0n, 0, nowMs);
+      return;
+    }
+    this.store.insertEntry(entryOf(request, cost, reservation.user, nowMs));
+    this.#close(reservation, cost, promptTokens + completionTokens, nowMs);
   }
 
-  #wakeBy(timeMs: number): void {
-    if (this.#alarmMs !== null && this.#alarmMs <= timeMs) return;
-    this.#alarmMs = timeMs;
-    this.ctx.storage.setAlarm(timeMs);
+  #close(reservation: Reservation, cost: bigint, tokens: number, nowMs: number): void {
+    const account = this.store.account();
+    if (account === null) throw new Error(`job ${reservation.jobId} belongs to an account that does not exist`);
+    const key = this.keys.find(reservation.keyId);
+    const closed = close(account, this.#lineOf(key), reservation, { cost, tokens }, nowMs);
+    this.store.deleteReservation(reservation.jobId);
+    this.store.updateAccount(closed.account);
+    if (closed.state !== null && key !== null) this.keys.setLineState(key.line, closed.state);
+    if (key !== null) this.#tell(closed.news, closed.account, key);
+  }
+
+  #authorize(presented: Presented, wanted: Wanted): Outcome<{ account: Account; key: KeyState; line: Line }> {
+    const key = this.keys.find(presented.keyId);
+    if (key === null || !equalInConstantTime(key.secretHash, presented.secretHash))
+      return { ok: false, failure: { code: 'invalid_key' } };
+    const refusal: Failure | null = refusalOf(key, wanted, presented.clientIp, Date.now());
+    if (refusal !== null) return { ok: false, failure: refusal };
+    const account = this.store.account();
+    return account === null ? unknownAccount : { ok: true, value: { account, key, line: this.#lineOf(key) } };
+  }
+
+  #lineOf(key: KeyState | null): Line {
+    if (key === null || (key.limits === null && key.budget === null))
+      return { limits: null, budget: null, state: NO_STATE };
+    return { limits: key.limits, budget: key.budget, state: this.keys.lineState(key.line) };
+  }
+
+  #tell(news: readonly News[], account: Account, key: KeyState): void {
+    for (const { type, of } of news) {
+      const budget = of === 'key' ? key.budget : account.budget;
+      const usd = (pico: bigint | null) => (pico === null ? null : decimalUsd(pico));
+      const data = {
+        account_id: account.accountId,
+        key_id: key.keyId,
+        of,
+        credit_usd: usd(account.creditPico),
+        spent_usd: usd(account.spentPico),
+        hard_usd: of === 'credit' ? null : usd(budget?.hardPico ?? null),
+        soft_usd: of === 'credit' ? null : usd(budget?.softPico ?? null),
+      };
+      this.#announce(type, of === 'key' ? key.keyId : account.accountId, data);
+    }
+  }
+
+  protected override keyRevoked(key: KeyState): void {
+    const account = this.store.account();
+    this.#announce('key.revoked', key.keyId, { account_id: account?.accountId, key_id: key.keyId, name: key.name });
+  }
+
+  protected override planMeterEvents(account: Account): void {
+    this.#exporter.plan(account);
+  }
+
+  /** Call it in the transaction of what it tells about. */
+  #announce(type: WebhookEvent, target: string, data: Record<string, unknown>): void {
+    const createdMs = Date.now();
+    this.keys.audit({ createdMs, actor: 'ledger', action: type, target, detail: data });
+    if (this.webhooks.queue({ id: `evt_${randomBase62(22)}`, type, createdMs, data })) this.wakeBy(createdMs);
+  }
+
+  #nextDueMs(): number | null {
+    const due = [this.store.nextCheckMs(), this.webhooks.nextMs(), this.exports.nextMs()].filter((ms) => ms !== null);
+    return due.length === 0 ? null : Math.min(...due);
+  }
+
+  /** An instance that does not know its alarm must not put it off. */
+  protected wakeBy(timeMs: number): void {
+    const dueMs = this.#alarmMs === null ? Math.min(timeMs, this.#nextDueMs() ?? timeMs) : timeMs;
+    if (this.#alarmMs !== null && this.#alarmMs <= dueMs) return;
+    this.#alarmMs = dueMs;
+    this.ctx.storage.setAlarm(dueMs);
   }
 }
 
-const unknownAccount = { ok: false, failure: { code: 'not_found', what: 'account' } } as const;
-
-function conflict(reason: string) {
-  return { ok: false, failure: { code: 'conflict', reason } } as const;
-}
+const NO_STATE = { buckets: null, spending: NOTHING_SPENT };

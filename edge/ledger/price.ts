@@ -2,18 +2,40 @@
 
 /** $1,000 per million tokens: with it a request of 2²² tokens still fits a double exactly when shown as a number. */
 export const MAX_PRICE_MICRO_USD_PER_MTOK = 1_000_000_000;
+/** $1,000 a request: with 2²² tokens at the highest price still exact. */
+export const MAX_REQUEST_MICRO_USD = 1_000_000_000;
+const PICO_PER_MICRO = 1_000_000n;
 
-/** What the tokens of one request cost; kept with every row of the ledger. */
+/** What one request costs; kept with every row of the ledger. */
 export interface Tariff {
   promptMicroUsdPerMtok: number;
   completionMicroUsdPerMtok: number;
+  /** Prompt tokens that a worker had computed before. Absent: as other prompt tokens. */
+  cachedPromptMicroUsdPerMtok?: number;
+  /** Once for a request that is billed any token. Absent: nothing. */
+  requestMicroUsd?: number;
+  /** Which version of the model's price this is. Absent: the default price. */
+  effectiveFromMs?: number;
 }
 
-export function costPicoUsd(tariff: Tariff, promptTokens: number, completionTokens: number): bigint {
+/** `cachedTokens` of the prompt's tokens were cached. A request without a billed token is free. */
+export function costPicoUsd(tariff: Tariff, promptTokens: number, completionTokens: number, cachedTokens = 0): bigint {
+  if (cachedTokens > promptTokens) throw new Error(`${cachedTokens} of ${promptTokens} prompt tokens were cached`);
+  if (promptTokens + completionTokens === 0) return 0n;
+  const cachedPrice = tariff.cachedPromptMicroUsdPerMtok ?? tariff.promptMicroUsdPerMtok;
   return (
-    BigInt(promptTokens) * BigInt(tariff.promptMicroUsdPerMtok) +
-    BigInt(completionTokens) * BigInt(tariff.completionMicroUsdPerMtok)
+    BigInt(promptTokens - cachedTokens) * BigInt(tariff.promptMicroUsdPerMtok) +
+    BigInt(cachedTokens) * BigInt(cachedPrice) +
+    BigInt(completionTokens) * BigInt(tariff.completionMicroUsdPerMtok) +
+    BigInt(tariff.requestMicroUsd ?? 0) * PICO_PER_MICRO
   );
+}
+
+/** The most that a request within these bounds may cost, however much of its prompt is cached. */
+export function costAtMostPicoUsd(tariff: Tariff, promptTokens: number, completionTokens: number): bigint {
+  const uncached = costPicoUsd(tariff, promptTokens, completionTokens);
+  const cached = costPicoUsd(tariff, promptTokens, completionTokens, promptTokens);
+  return cached > uncached ? cached : uncached;
 }
 
 /** A cost for the wire. Throws when it would not be exact. */
@@ -21,11 +43,4 @@ export function exactNumber(picoUsd: bigint): number {
   const number = Number(picoUsd);
   if (!Number.isSafeInteger(number)) throw new Error(`a cost of ${picoUsd} pico-USD is not exact as a number`);
   return number;
-}
-
-/** Decimal dollars as text ("5", "0.25") to pico-USD; null when it is not a plain amount of at most 12 places. */
-export function picoUsdOf(usd: string): bigint | null {
-  const match = /^(\d{1,9})(?:\.(\d{1,12}))?$/.exec(usd);
-  if (match === null) return null;
-  return BigInt(match[1]!) * 1_000_000_000_000n + BigInt((match[2] ?? '').padEnd(12, '0'));
 }

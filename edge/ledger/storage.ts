@@ -1,124 +1,126 @@
-/**
- * Storage of an account: one SQLite database per account.
- *
- *   account      one row: name, credit, spent and reserved (pico-USD as text: totals outgrow a double), limits, what is left in the buckets
- *   key          API keys; the secret's SHA-256 only; a revoked key stays for the record
- *   reservation  admitted and not settled: what is reserved, for which queue object, when the grant ends
- *   entry        the ledger: append-only, one row per job that a queue took, with the tariff it was priced at
- */
-import type { JobStatus, KeyState, NewAccount, NewKey, SettleRequest } from './grant.ts';
-import type { Buckets, Limits } from './limits.ts';
+/** Storage of an account's money: the account's row, its reservations, its entries and its credits. The tables are in schema.ts. */
+import type { AccountSettings, Billing, Credit, Limits } from '../api/accounts.ts';
+import { budgetOfJson, budgetToJson, spendingOfJson, spendingToJson } from './amounts.ts';
+import type { Spending } from './budget.ts';
+import type { JobStatus, SettleRequest } from './grant.ts';
+import type { Buckets } from './limits.ts';
 import { fullBuckets } from './limits.ts';
+import type { Tariff } from './price.ts';
 
-const SCHEMA = `
-CREATE TABLE IF NOT EXISTS account (
-  id TEXT PRIMARY KEY, name TEXT NOT NULL, credit TEXT NOT NULL, spent TEXT NOT NULL, reserved TEXT NOT NULL,
-  limits TEXT NOT NULL, buckets TEXT NOT NULL);
-CREATE TABLE IF NOT EXISTS key (
-  id TEXT PRIMARY KEY, hash TEXT NOT NULL, name TEXT NOT NULL, scopes TEXT NOT NULL, models TEXT,
-  created_ms INTEGER NOT NULL, expires_ms INTEGER, revoked_ms INTEGER);
-CREATE TABLE IF NOT EXISTS reservation (
-  job_id TEXT PRIMARY KEY, queue TEXT NOT NULL, pico TEXT NOT NULL, tokens INTEGER NOT NULL, check_ms INTEGER NOT NULL) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS entry (
-  seq INTEGER PRIMARY KEY, job_id TEXT NOT NULL UNIQUE, key_id TEXT NOT NULL, created_ms INTEGER NOT NULL, model TEXT NOT NULL,
-  prompt_tokens INTEGER NOT NULL, cached_tokens INTEGER NOT NULL, completion_tokens INTEGER NOT NULL,
-  cost TEXT NOT NULL, tariff TEXT NOT NULL, status TEXT NOT NULL, backend TEXT);
-`;
-
-export interface Account {
+export interface Account extends AccountSettings {
   accountId: string;
-  name: string;
   creditPico: bigint;
   spentPico: bigint;
   reservedPico: bigint;
-  limits: Limits;
   buckets: Buckets;
+  /** Counted while there is a budget. */
+  spending: Spending;
+  /** Whether it was told that the credit is used up, since the last top-up. */
+  creditTold: boolean;
 }
 
 export interface Reservation {
   jobId: string;
+  keyId: string;
+  line: string;
+  user: string | null;
   queue: string;
+  model: string;
+  tariff: Tariff;
   pico: bigint;
-  /** Taken from the tokens-a-minute bucket. */
+  /** Taken from the tokens-a-minute buckets. */
   tokens: number;
+  createdMs: number;
   /** When to ask the queue about it. */
   checkMs: number;
 }
 
-type Row = Record<string, SqlStorageValue>;
+/** `released`: admitted, and never taken by a queue. */
+export type EntryStatus = JobStatus | 'released';
+
+export interface Entry {
+  seq: number;
+  jobId: string;
+  keyId: string;
+  user: string | null;
+  createdMs: number;
+  settledMs: number;
+  model: string;
+  promptTokens: number;
+  cachedTokens: number;
+  completionTokens: number;
+  costPico: bigint;
+  tariff: Tariff;
+  status: EntryStatus;
+  backend: string | null;
+}
+
+export type Row = Record<string, SqlStorageValue>;
 
 export class LedgerStore {
   readonly #sql: SqlStorage;
 
   constructor(sql: SqlStorage) {
     this.#sql = sql;
-    sql.exec(SCHEMA);
   }
 
   account(): Account | null {
     const row = this.#one('SELECT * FROM account');
     if (row === null) return null;
+    const limits: Limits = JSON.parse(row.limits as string);
+    const buckets = JSON.parse(row.buckets as string);
     return {
       accountId: row.id as string,
       name: row.name as string,
+      billing: row.billing as Billing,
       creditPico: BigInt(row.credit as string),
       spentPico: BigInt(row.spent as string),
       reservedPico: BigInt(row.reserved as string),
-      limits: JSON.parse(row.limits as string),
-      buckets: JSON.parse(row.buckets as string),
+      limits,
+      // Buckets of an earlier release were counted otherwise; a full one errs for a minute.
+      buckets: 'requestUnits' in buckets ? buckets : fullBuckets(limits, buckets.atMs),
+      budget: budgetOfJson(row.budget as string | null),
+      spending: spendingOfJson(row.spending as string | null),
+      creditTold: row.credit_told === 1,
+      stripeCustomer: row.stripe_customer as string | null,
     };
   }
 
-  insertAccount(account: NewAccount, nowMs: number): void {
-    const buckets = JSON.stringify(fullBuckets(account.limits, nowMs));
+  insertAccount(accountId: string): void {
     this.#sql.exec(
-      "INSERT INTO account VALUES (?, ?, ?, '0', '0', ?, ?)",
-      account.accountId,
-      account.name,
-      account.creditPicoUsd,
-      JSON.stringify(account.limits),
-      buckets,
+      "INSERT INTO account (id, name, credit, spent, reserved, limits, buckets) VALUES (?, '', '0', '0', '0', '{}', '{}')",
+      accountId,
     );
   }
 
   updateAccount(account: Account): void {
     this.#sql.exec(
-      'UPDATE account SET credit = ?, spent = ?, reserved = ?, buckets = ?',
+      `UPDATE account SET name = ?, billing = ?, credit = ?, spent = ?, reserved = ?, limits = ?, buckets = ?, budget = ?, spending = ?,
+       credit_told = ?, stripe_customer = ?`,
+      account.name,
+      account.billing,
       account.creditPico.toString(),
       account.spentPico.toString(),
       account.reservedPico.toString(),
+      JSON.stringify(account.limits),
       JSON.stringify(account.buckets),
+      budgetToJson(account.budget),
+      account.budget === null ? null : spendingToJson(account.spending),
+      account.creditTold ? 1 : 0,
+      account.stripeCustomer,
     );
   }
 
-  insertKey(key: NewKey, nowMs: number): void {
-    this.#sql.exec(
-      'INSERT INTO key VALUES (?, ?, ?, ?, ?, ?, ?, NULL)',
-      key.keyId,
-      key.secretHash,
-      key.name,
-      JSON.stringify(key.scopes),
-      key.models === null ? null : JSON.stringify(key.models),
-      nowMs,
-      key.expiresMs,
-    );
+  numReservations(line: string | null): number {
+    const query = 'SELECT COUNT(*) AS count FROM reservation';
+    const row = line === null ? this.#one(query) : this.#one(`${query} WHERE line = ?`, line);
+    return row!.count as number;
   }
 
-  key(keyId: string): (KeyState & { secretHash: string }) | null {
-    const row = this.#one('SELECT * FROM key WHERE id = ?', keyId);
-    return row === null ? null : { ...keyOf(row), secretHash: row.hash as string };
-  }
-
-  keys(): KeyState[] {
-    return this.#sql.exec<Row>('SELECT * FROM key ORDER BY created_ms, id').toArray().map(keyOf);
-  }
-
-  revokeKey(keyId: string, nowMs: number): void {
-    this.#sql.exec('UPDATE key SET revoked_ms = ? WHERE id = ? AND revoked_ms IS NULL', nowMs, keyId);
-  }
-
-  numReservations(): number {
-    return this.#one('SELECT COUNT(*) AS count FROM reservation')!.count as number;
+  /** Of the whole account, or of one line of keys. */
+  reservedPico(line: string): bigint {
+    const rows = this.#sql.exec<Row>('SELECT pico FROM reservation WHERE line = ?', line).toArray();
+    return rows.reduce((sum, row) => sum + BigInt(row.pico as string), 0n);
   }
 
   reservation(jobId: string): Reservation | null {
@@ -135,8 +137,21 @@ export class LedgerStore {
   }
 
   insertReservation(reservation: Reservation): void {
-    const { jobId, queue, pico, tokens, checkMs } = reservation;
-    this.#sql.exec('INSERT INTO reservation VALUES (?, ?, ?, ?, ?)', jobId, queue, pico.toString(), tokens, checkMs);
+    this.#sql.exec(
+      `INSERT INTO reservation (job_id, queue, pico, tokens, check_ms, key_id, line, user, model, created_ms, tariff)
+       VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
+      reservation.jobId,
+      reservation.queue,
+      reservation.pico.toString(),
+      reservation.tokens,
+      reservation.checkMs,
+      reservation.keyId,
+      reservation.line,
+      reservation.user,
+      reservation.model,
+      reservation.createdMs,
+      JSON.stringify(reservation.tariff),
+    );
   }
 
   checkAgainAt(jobId: string, checkMs: number): void {
@@ -151,40 +166,47 @@ export class LedgerStore {
     return this.#one('SELECT 1 AS found FROM entry WHERE job_id = ?', jobId) !== null;
   }
 
-  insertEntry(settle: SettleRequest, costPico: bigint): void {
+  insertEntry(entry: Omit<Entry, 'seq'>): void {
     this.#sql.exec(
-      'INSERT INTO entry VALUES (NULL, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)',
-      settle.jobId,
-      settle.keyId,
-      settle.createdMs,
-      settle.model,
-      settle.usage.promptTokens,
-      settle.usage.cachedTokens,
-      settle.usage.completionTokens,
-      costPico.toString(),
-      JSON.stringify(settle.tariff),
-      settle.status,
-      settle.backend,
+      `INSERT INTO entry (job_id, key_id, created_ms, model, prompt_tokens, cached_tokens, completion_tokens, cost, tariff, status, backend,
+       settled_ms, user) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
+      entry.jobId,
+      entry.keyId,
+      entry.createdMs,
+      entry.model,
+      entry.promptTokens,
+      entry.cachedTokens,
+      entry.completionTokens,
+      entry.costPico.toString(),
+      JSON.stringify(entry.tariff),
+      entry.status,
+      entry.backend,
+      entry.settledMs,
+      entry.user,
     );
   }
 
+  /** False when a credit of this reference is there already. */
+  insertCredit(credit: Credit): boolean {
+    const { rowsWritten } = this.#sql.exec(
+      'INSERT OR IGNORE INTO credit (reference, pico, note, actor, created_ms) VALUES (?, ?, ?, ?, ?)',
+      credit.reference,
+      credit.pico.toString(),
+      credit.note,
+      credit.actor,
+      credit.createdMs,
+    );
+    return rowsWritten > 0;
+  }
+
+  credit(reference: string): Credit | null {
+    const row = this.#one('SELECT * FROM credit WHERE reference = ?', reference);
+    return row === null ? null : creditOf(row);
+  }
+
   /** Newest first. */
-  entries(limit: number, jobId: string | null): Entry[] {
-    const rows =
-      jobId === null
-        ? this.#sql.exec<Row>('SELECT * FROM entry ORDER BY seq DESC LIMIT ?', limit)
-        : this.#sql.exec<Row>('SELECT * FROM entry WHERE job_id = ? LIMIT ?', jobId, limit);
-    return rows.toArray().map((row) => ({
-      jobId: row.job_id as string,
-      createdMs: row.created_ms as number,
-      model: row.model as string,
-      promptTokens: row.prompt_tokens as number,
-      cachedTokens: row.cached_tokens as number,
-      completionTokens: row.completion_tokens as number,
-      costPico: BigInt(row.cost as string),
-      status: row.status as JobStatus,
-      backend: row.backend as string | null,
-    }));
+  credits(limit: number): Credit[] {
+    return this.#sql.exec<Row>('SELECT * FROM credit ORDER BY seq DESC LIMIT ?', limit).toArray().map(creditOf);
   }
 
   #one(query: string, ...bindings: SqlStorageValue[]): Row | null {
@@ -192,36 +214,41 @@ export class LedgerStore {
   }
 }
 
-export interface Entry {
-  jobId: string;
-  createdMs: number;
-  model: string;
-  promptTokens: number;
-  cachedTokens: number;
-  completionTokens: number;
-  costPico: bigint;
-  status: JobStatus;
-  backend: string | null;
-}
-
-function keyOf(row: Row): KeyState {
-  return {
-    keyId: row.id as string,
-    name: row.name as string,
-    scopes: JSON.parse(row.scopes as string),
-    models: row.models === null ? null : JSON.parse(row.models as string),
-    createdMs: row.created_ms as number,
-    expiresMs: row.expires_ms as number | null,
-    revokedMs: row.revoked_ms as number | null,
-  };
-}
-
 function reservationOf(row: Row): Reservation {
   return {
     jobId: row.job_id as string,
+    keyId: row.key_id as string,
+    line: row.line as string,
+    user: row.user as string | null,
     queue: row.queue as string,
+    model: row.model as string,
+    tariff: JSON.parse(row.tariff as string),
     pico: BigInt(row.pico as string),
     tokens: row.tokens as number,
+    createdMs: row.created_ms as number,
     checkMs: row.check_ms as number,
   };
+}
+
+function creditOf(row: Row): Credit {
+  return {
+    reference: row.reference as string,
+    pico: BigInt(row.pico as string),
+    note: row.note as string | null,
+    actor: row.actor as string,
+    createdMs: row.created_ms as number,
+  };
+}
+
+/** An ended job as its entry. */
+export function entryOf(
+  settled: SettleRequest,
+  costPico: bigint,
+  user: string | null,
+  nowMs: number,
+): Omit<Entry, 'seq'> {
+  const { promptTokens, cachedTokens, completionTokens } = settled.usage;
+  const { jobId, keyId, createdMs, model, tariff, status, backend } = settled;
+  const tokens = { promptTokens, cachedTokens, completionTokens };
+  return { jobId, keyId, user, createdMs, settledMs: nowMs, model, ...tokens, costPico, tariff, status, backend };
 }

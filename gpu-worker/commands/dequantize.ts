@@ -1,5 +1,5 @@
 /** Dequantize: writes plain weights from GPTQ or bitsandbytes ones, tensor by tensor. */
-import { copyFile, writeFile } from 'node:fs/promises';
+import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { NibbleError } from '../../core/errors.ts';
 import { type CheckpointFiles, openCheckpoint } from '../../core/formats/checkpoint-index.ts';
@@ -19,11 +19,12 @@ import { tensorName } from '../../core/formats/tensor-reader.ts';
 import { dequantize as dequantizeWeight } from '../../core/model/reference-weights.ts';
 import { type Command, type Options, usage } from '../command-line.ts';
 import { GPTQ_FLAGS, gptqParameters } from '../gptq-flags.ts';
-import { JSON_FLAG } from '../model-flags.ts';
+import { JSON_FLAG, STORE_FLAGS } from '../model-flags.ts';
 import { writeOutput } from '../output.ts';
 import { progressBar } from '../progress.ts';
 import { writeSafetensors } from '../safetensors-file.ts';
-import { type LocalModel, openLocalModel } from '../store/local.ts';
+import { openModel } from '../store/open-model.ts';
+import type { StoredModel } from '../store/stored-model.ts';
 
 export const dequantize: Command = {
   name: 'dequantize',
@@ -32,10 +33,11 @@ export const dequantize: Command = {
   flags: {
     dtype: { kind: 'text', choices: ['float32', 'float16'], help: 'of the weights that were packed (float32)' },
     ...GPTQ_FLAGS,
+    ...STORE_FLAGS,
     force: { kind: 'switch', help: 'replace OUT' },
     json: JSON_FLAG,
   },
-  pending: ['revision'],
+  pending: [],
   examples: [
     'nibble dequantize models/demo/gptq-int4 plain --dtype float16',
     'nibble dequantize layer.safetensors plain.safetensors --bits 4 --group-size 128 --sym',
@@ -49,7 +51,7 @@ type OutputTensor = PlannedTensor & { module: QuantizedModule | null };
 async function run(options: Options): Promise<void> {
   const [source, out] = options.positionals as [string, string];
   const dtype: Float = options.text('dtype') === 'float16' ? 'F16' : 'F32';
-  const files = await openLocalModel(source);
+  const files = await openModel(source, options);
   try {
     const given = gptqParameters(options);
     if (files.lone === undefined && Object.keys(given).length > 0)
@@ -74,7 +76,7 @@ async function run(options: Options): Promise<void> {
         bytes = await write(temporary);
         return;
       }
-      await copyCompanions(files, source, temporary, dtype);
+      await copyCompanions(files, temporary, dtype);
       bytes = await write(join(temporary, 'model.safetensors'));
     });
     const result = { out, dequantized: modules.length, tensors: tensors.length, bytes, dtype: NAMES[dtype] };
@@ -93,7 +95,7 @@ const NAMES: Readonly<Record<Float, string>> = { F32: 'float32', F16: 'float16' 
 
 /** What to read a module as: GPTQ with the file's parameters, or whatever bitsandbytes left. */
 async function readQuantizations(
-  files: LocalModel,
+  files: StoredModel,
   checkpoint: CheckpointFiles,
   modules: readonly QuantizedModule[],
   given: ReturnType<typeof gptqParameters>,
@@ -153,9 +155,11 @@ async function bytesOf(
 const LEFT_BEHIND = /\.(safetensors|bin|pt|pth|gguf|onnx|index\.json)$|^(quantize_config|quant_config|config)\.json$/;
 
 /** config.json without its quantization; tokenizer, template and other small files as they are. */
-async function copyCompanions(files: LocalModel, source: string, target: string, dtype: Float): Promise<void> {
-  for (const name of await files.list())
-    if (!LEFT_BEHIND.test(name)) await copyFile(join(source, name), join(target, name));
+async function copyCompanions(files: StoredModel, target: string, dtype: Float): Promise<void> {
+  for (const name of await files.list()) {
+    const source = LEFT_BEHIND.test(name) ? null : await files.open(name);
+    if (source !== null) await writeFile(join(target, name), await source.read(0, source.size));
+  }
   const config = await readJson(files, 'config.json', MAX_CONFIG_BYTES);
   if (typeof config !== 'object' || config === null) return;
   const { quantization_config: _, ...rest } = config as Record<string, unknown>;

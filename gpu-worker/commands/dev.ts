@@ -5,10 +5,14 @@ import { join, resolve } from 'node:path';
 import process from 'node:process';
 import { NibbleError } from '../../core/errors.ts';
 import { ensureWasmBuilt } from '../../scripts/build-wasm.ts';
-import type { Command, Options } from '../command-line.ts';
+import { type Command, type Options, usage } from '../command-line.ts';
 import { allowFallback, devKeys } from '../dev-account.ts';
-import { type LocalEdge, startLocalEdge } from '../local-edge.ts';
+import { LOCAL_BUCKET, type LocalEdge, startLocalEdge } from '../local-edge.ts';
 import { MODEL_FLAGS, PENDING_MODEL_FLAGS } from '../model-flags.ts';
+import { progressBar } from '../progress.ts';
+import { openModel } from '../store/open-model.ts';
+import { below, isS3 } from '../store/s3-address.ts';
+import type { S3Connection } from '../store/s3-bucket.ts';
 
 const ROOT = join(import.meta.dirname, '..', '..');
 const DEMO_MODEL = join(ROOT, 'models', 'demo', 'gptq-int4');
@@ -31,10 +35,22 @@ export const dev: Command = {
     },
     port: { kind: 'integer', minimum: 0, help: `port of the edge (${DEFAULT_PORT})`, env: 'PORT' },
     'no-worker': { kind: 'switch', help: "no worker: the edge's own fallback answers, with a tiny model" },
+    store: {
+      kind: 'text',
+      choices: ['local', 's3'],
+      help: 'where the worker loads from: the disk (local), or the S3 of this edge, where the model is pushed first',
+      env: 'STORE',
+    },
     state: { kind: 'text', value: 'DIR', help: 'where accounts, queues and keys are kept (.nibble)' },
   },
   pending: PENDING_MODEL_FLAGS,
-  examples: ['npm start', 'PORT=9000 npm start', 'nibble dev --model-id path/to/model', 'nibble dev --no-worker'],
+  examples: [
+    'npm start',
+    'PORT=9000 npm start',
+    'npm start -- --store s3',
+    'nibble dev --model-id path/to/model',
+    'nibble dev --no-worker',
+  ],
   run,
 };
 
@@ -44,6 +60,11 @@ async function run(options: Options): Promise<void> {
   const modelId = options.text('model-id') ?? DEMO_MODEL;
   const model =
     options.text('served-model-name') ?? (options.has('model-id') ? resolve(modelId).split('/').pop()! : DEMO_NAME);
+  const alone = options.on('no-worker');
+  const store = options.text('store') === 's3' ? 's3' : 'none';
+  if (store === 's3' && alone) throw usage('--store s3 is what a worker loads from; --no-worker has none');
+  if (store === 's3' && isS3(modelId))
+    throw usage(`--store s3 pushes a model to the S3 of this edge; --model-id is in another already: ${modelId}`);
   const asked = stopSignal();
   ensureWasmBuilt();
 
@@ -52,16 +73,16 @@ async function run(options: Options): Promise<void> {
   try {
     const port = options.number('port') ?? DEFAULT_PORT;
     const isDemo = modelId === DEMO_MODEL;
-    const alone = options.on('no-worker');
     const models: Record<string, string> = isDemo || alone ? { [model]: modelId } : {};
-    const starting = startLocalEdge({ port, state, variables: { DEFAULT_MODEL: model }, models });
+    const starting = startLocalEdge({ port, state, variables: { DEFAULT_MODEL: model }, models, store });
     const started = await Promise.race([starting, asked]);
     // An edge that is half up goes with this process.
     if (started === 'asked') process.exit(1);
     edge = started;
     const keys = await devKeys(edge.url, edge.adminKey, devJson);
     for (const name of Object.keys(models)) await allowFallback(edge.url, edge.adminKey, name);
-    worker = alone ? null : startWorker(edge.url, keys.workerToken, modelId, model, options);
+    const address = edge.s3 === null ? modelId : await pushed(modelId, model, edge.s3, options);
+    worker = alone ? null : startWorker(edge, keys.workerToken, address, model, options, state);
     const exited = worker === null ? asked : exitOf(worker);
     const first = worker === null ? 'linked' : await Promise.race([linked(worker), exited, asked]);
     if (first === 'linked') {
@@ -87,12 +108,56 @@ async function run(options: Options): Promise<void> {
   }
 }
 
-function startWorker(edge: string, token: string, modelId: string, servedName: string, options: Options): ChildProcess {
-  const flags = ['--edge', edge, '--token', token, '--model-id', modelId, '--served-model-name', servedName];
-  for (const name of ['backend', 'quantize', 'head-bits', 'threads'])
-    if (options.has(name)) flags.push(`--${name}`, String(options.text(name)));
+/** The model's address in the local S3. What is there already is not sent again. */
+async function pushed(model: string, name: string, s3: S3Connection, options: Options): Promise<string> {
+  const files = await openModel(model, options);
+  const address = below({ bucket: LOCAL_BUCKET, prefix: '' }, encodeURIComponent(name));
+  try {
+    const onProgress = progressBar('Pushing to the local S3');
+    const { publish } = await import('../store/publish.ts');
+    const published = await publish(files, address, { s3, model: name, quantization: null, onProgress });
+    console.log(`${published.address}: ${published.bytes} bytes, ${published.sentBytes} of them sent now`);
+    return published.address;
+  } finally {
+    await files.close();
+  }
+}
+
+/** How the AWS SDK of the worker finds the local S3, and nothing of the person who runs this. */
+function s3Variables({ endpoint, accessKeyId, secretAccessKey }: S3Connection): NodeJS.ProcessEnv {
+  return {
+    AWS_ENDPOINT_URL_S3: endpoint,
+    AWS_REGION: 'auto',
+    AWS_ACCESS_KEY_ID: accessKeyId,
+    AWS_SECRET_ACCESS_KEY: secretAccessKey,
+    AWS_SESSION_TOKEN: undefined,
+    AWS_PROFILE: undefined,
+  };
+}
+
+function startWorker(
+  edge: LocalEdge,
+  token: string,
+  modelId: string,
+  servedName: string,
+  options: Options,
+  state: string,
+): ChildProcess {
+  const flags = ['--edge', edge.url, '--token', token, '--model-id', modelId, '--served-model-name', servedName];
+  // What was pushed is in S3 now, under chunks of its own, and has no revision any more.
+  const ownCache = edge.s3 !== null && !options.has('huggingface-hub-cache');
+  if (ownCache) flags.push('--huggingface-hub-cache', join(state, 'weights'));
+  for (const [name, { kind }] of Object.entries(MODEL_FLAGS)) {
+    if (name === 'model-id' || (name === 'revision' && edge.s3 !== null) || !options.has(name)) continue;
+    if (kind === 'switch') flags.push(`--${name}`);
+    else if (kind === 'toggle') flags.push(options.toggle(name) ? `--${name}` : `--no-${name}`);
+    else flags.push(`--${name}`, String(options.text(name)));
+  }
   // A group of its own: Ctrl-C reaches this process alone, which then stops the worker in order.
-  return fork(join(ROOT, 'gpu-worker', 'cli.ts'), ['serve', ...flags], { detached: true });
+  return fork(join(ROOT, 'gpu-worker', 'cli.ts'), ['serve', ...flags], {
+    detached: true,
+    env: { ...process.env, ...(edge.s3 === null ? {} : s3Variables(edge.s3)) },
+  });
 }
 
 async function stopWorker(worker: ChildProcess): Promise<void> {

@@ -8,21 +8,22 @@ import { readQuantization } from '../../core/formats/quantization.ts';
 import { MAX_CONFIG_BYTES } from '../../core/formats/quantization-config.ts';
 import { countParameters, type QuantizedModule, quantizedModules } from '../../core/formats/quantized-modules.ts';
 import type { Command, Options } from '../command-line.ts';
-import { JSON_FLAG } from '../model-flags.ts';
-import { type LocalModel, openLocalModel } from '../store/local.ts';
+import { JSON_FLAG, STORE_FLAGS } from '../model-flags.ts';
+import { openModel } from '../store/open-model.ts';
+import type { StoredModel } from '../store/stored-model.ts';
 
 export const inspect: Command = {
   name: 'inspect',
   summary: 'tensors, sizes and quantization of a checkpoint',
   positionals: ['MODEL'],
-  flags: { json: JSON_FLAG },
-  pending: ['revision'],
+  flags: { ...STORE_FLAGS, json: JSON_FLAG },
+  pending: [],
   examples: ['nibble inspect models/demo/gptq-int4', 'nibble inspect model.safetensors --json'],
   run,
 };
 
 async function run(options: Options): Promise<void> {
-  const files = await openLocalModel(options.positionals[0]!);
+  const files = await openModel(options.positionals[0]!, options);
   try {
     const checkpoint = await openCheckpoint(files);
     const configJson = files.lone === undefined ? await readJson(files, 'config.json', MAX_CONFIG_BYTES) : null;
@@ -78,7 +79,7 @@ interface QuantizationSummary {
 }
 
 async function describeQuantization(
-  files: LocalModel,
+  files: StoredModel,
   checkpoint: CheckpointFiles,
 ): Promise<QuantizationSummary | null> {
   const modules = quantizedModules(checkpoint);

@@ -1,17 +1,21 @@
 /** Local: a model's files on this machine's disk: a directory in Hugging Face layout, or one .safetensors file. */
+import { createHash } from 'node:crypto';
 import { type FileHandle, open, readdir, stat } from 'node:fs/promises';
 import { basename, dirname, join, resolve } from 'node:path';
 import { NibbleError } from '../../core/errors.ts';
 import type { ByteSource } from '../../core/formats/byte-source.ts';
-import type { FileSet } from '../../core/formats/file-set.ts';
+import type { StoredModel } from './stored-model.ts';
 
-/** Open files of one model. `close` frees the handles; reads after it fail. */
-export interface LocalModel extends FileSet {
-  /** The last part of the path: the name to serve it under. */
-  readonly baseName: string;
-  list(): Promise<readonly string[]>;
-  close(): Promise<void>;
+/** Of files that this process can reach by their paths. */
+export interface LocalModel extends StoredModel {
+  /** Absolute path of the directory that its files are in. */
+  readonly directory: string;
+  /** Name, size and time of change of each file: what tells this model from another at the same place. */
+  fingerprint(): Promise<readonly [name: string, bytes: number, changedMs: number][]>;
 }
+
+/** What identity() holds of a file at once. */
+const PIECE_BYTES = 8 << 20;
 
 export async function openLocalModel(path: string): Promise<LocalModel> {
   const full = resolve(path);
@@ -20,7 +24,8 @@ export async function openLocalModel(path: string): Promise<LocalModel> {
     throw new NibbleError({
       code: 'file_missing',
       file: path,
-      reason: 'there is no such directory or file (a local model is needed; Hub ids and s3:// are not supported yet)',
+      reason:
+        'there is no such directory or file (elsewhere, a model is organization/name on the Hub, or s3://bucket/prefix)',
     });
   const directory = found.isDirectory() ? full : dirname(full);
   const handles: FileHandle[] = [];
@@ -43,13 +48,35 @@ export async function openLocalModel(path: string): Promise<LocalModel> {
     };
   };
   const lone = found.isDirectory() ? null : await openFile(basename(full));
+  const list = async () => {
+    const entries = await readdir(directory, { withFileTypes: true });
+    return entries.filter((entry) => entry.isFile() || entry.isSymbolicLink()).map(({ name }) => name);
+  };
   return {
     name: path,
     baseName: basename(full),
+    directory,
     open: openFile,
-    async list() {
-      const entries = await readdir(directory, { withFileTypes: true });
-      return entries.filter((entry) => entry.isFile() || entry.isSymbolicLink()).map(({ name }) => name);
+    list,
+    async fingerprint() {
+      const names = (await list()).toSorted();
+      return Promise.all(
+        names.map(async (name): Promise<[string, number, number]> => {
+          const { size, mtimeMs } = await stat(join(directory, name));
+          return [name, size, mtimeMs];
+        }),
+      );
+    },
+    async identity() {
+      const hash = createHash('sha256');
+      for (const name of (lone === null ? await list() : [basename(full)]).sort()) {
+        const source = await openFile(name);
+        if (source === null) continue;
+        hash.update(`${name} ${source.size}\n`);
+        for (let offset = 0; offset < source.size; offset += PIECE_BYTES)
+          hash.update(await source.read(offset, PIECE_BYTES));
+      }
+      return hash.digest('hex');
     },
     ...(lone === null ? {} : { lone }),
     async close() {

@@ -126,6 +126,16 @@ export class WebGpuBackend implements Backend, Measurable {
     return rope;
   }
 
+  write(values: Float32Array, rows: number, cols: number): Activation {
+    const { activations } = this.#space;
+    if (values.length !== rows * cols) throw impossible(`write: ${values.length} values for [${rows}, ${cols}]`);
+    const y = activations.make(rows, cols);
+    // Its buffer may be in use by dispatches that were collected before.
+    this.gpu.flush();
+    this.gpu.write(y.buffer, 0, values.slice());
+    return y;
+  }
+
   embed(table: Linear, ids: Int32Array, scale: number): Activation {
     this.#step();
     return this.#linears.embed(table, ids, scale);

@@ -95,6 +95,7 @@ export class Linears {
     const kernel = gpu.kernels.get(`embed_${kind}`, {
       THREADS: EPILOGUE_THREADS,
       TILED: true,
+      HALVES: false,
       PERMUTED: channels !== null,
       ...VARIANTS[kind],
       ...defines,
@@ -136,8 +137,8 @@ export class Linears {
     const { activations } = this.#space;
     const y = activations.make(x.rows, weight.outFeatures);
     if (x.rows === 0) return y;
-    const source = inputs.of(weight);
     const plan = this.#plan(weight, x.rows);
+    const source = inputs.of(weight, plan.kind === 'gemv' && plan.halves ? 'halves' : 'floats');
     const kernel = this.#kernel(weight, plan, gate);
     if (plan.kind === 'gemm' && plan.shares > 1) {
       const partial = activations.scratch(4 * plan.shares * x.rows * weight.outFeatures);
@@ -154,7 +155,8 @@ export class Linears {
   }
 
   #plan(weight: GpuLinear, tokens: number): LinearPlan {
-    return planLinear(weight, tokens, this.#subgroups ?? null, this.#options.deterministic);
+    const { f16 } = this.#space.gpu.features;
+    return planLinear(weight, tokens, { subgroups: this.#subgroups ?? null, f16 }, this.#options.deterministic);
   }
 
   #kernel(weight: GpuLinear, plan: LinearPlan, gate: Gate | null): Kernel {
@@ -166,6 +168,7 @@ export class Linears {
       ...(plan.kind === 'gemm'
         ? {
             TILED: true,
+            HALVES: false,
             THREADS: 64,
             TILE_M: 8 * plan.threadTokens,
             THREAD_M: plan.threadTokens,
@@ -175,10 +178,11 @@ export class Linears {
             TILED: false,
             THREADS: plan.threads,
             TOKENS: plan.tokens,
-            PIECES: weight.pieces,
+            ...piecesOf(weight, plan),
             SUBGROUPS: plan.subgroups !== 'none',
             JOIN: plan.subgroups === 'join',
             INTEGERS: weight.kind === 'int8',
+            HALVES: plan.halves,
           }),
     });
   }
@@ -255,6 +259,12 @@ const NO_END: Defines = { BIAS: false, GATED: false };
 function endDefines(weight: GpuLinear, gate: Gate | null): Defines {
   const gated: Defines = gate === null ? { GATED: false } : { GATED: true, FUNCTION: FUNCTION_CODES[gate.f] };
   return { BIAS: weight.bias !== null, ...gated };
+}
+
+/** How many pieces of a thread's share there are, and how many of them are written out in the source. */
+function piecesOf({ pieces }: GpuLinear, { tokens, halves }: GemvPlan): Defines {
+  const count = halves ? pieces / 2 : pieces;
+  return { PIECES: count, UNROLLED: tokens <= 2 ? count : Math.min(2, count) };
 }
 
 function threadTokens({ threadTokens }: GemmPlan): Defines {

@@ -15,6 +15,7 @@ import { tmpdir } from 'node:os';
 import { dirname, join, relative } from 'node:path';
 import process from 'node:process';
 import { brotliCompressSync, constants } from 'node:zlib';
+import { commitOf } from '../../gpu-worker/bench/device.ts';
 import { swiftShaderEnvironment } from '../../test/webgpu/software-gpu.ts';
 import { ensureWasmBuilt } from '../build-wasm.ts';
 import { stripped } from './strip.ts';
@@ -37,6 +38,7 @@ const SOURCES = [
   'test/gpu-worker',
   'test/fixtures',
   'test/shared-data.ts',
+  'test/end-to-end/running-edge.ts',
   'models/demo/gptq-int4',
 ];
 /** What these import at start; stores and the local edge load theirs when they are used. */
@@ -51,6 +53,7 @@ try {
   for (const name of closureOf(PACKAGES)) copyPackage(name, tree);
   mkdirSync(join(tree, dirname(DAWN)), { recursive: true });
   writeFileSync(join(tree, DAWN), stripped(readFileSync(join(ROOT, DAWN))));
+  writeFileSync(join(tree, 'commit'), commitOf());
   mkdirSync(join(tree, 'lib'));
   cpSync(swiftShaderEnvironment().VULKAN_LOADER, join(tree, 'lib', 'libvulkan.so.1'));
 

@@ -22,7 +22,7 @@ cd "$work/nibble"
 if ! ldconfig -p 2>/dev/null | grep -q libvulkan.so.1; then export VULKAN_LOADER="$work/nibble/lib/libvulkan.so.1"; fi
 nvidia=/usr/local/nvidia/share/vulkan/icd.d/nvidia_icd.json
 if [ -z "${VK_DRIVER_FILES:-}" ] && [ -f "$nvidia" ]; then export VK_DRIVER_FILES="$nvidia"; fi
-export PATH="$work:$PATH" NIBBLE_TEST_GPU=system
+export PATH="$work:$PATH" NIBBLE_TEST_GPU=system NIBBLE_COMMIT="$(cat commit)"
 
 "$work/node" gpu-worker/webgpu/probe.ts > "$out/adapter.json" || { echo "no WebGPU adapter answered on this machine" >&2; exit 1; }
 cat "$out/adapter.json"

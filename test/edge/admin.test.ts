@@ -5,8 +5,13 @@ import { ScriptedWorker } from './scripted-worker.ts';
 
 test('only the admin key opens the admin routes', async () => {
   const account = await newAccount();
-  for (const key of [account.apiKey, account.workerToken, 'x', `${ADMIN_KEY}x`])
-    expect((await call('GET', `/admin/accounts/${account.id}`, key)).status).toBe(401);
+  for (const [key, status] of [
+    [account.apiKey, 403],
+    [account.workerToken, 403],
+    ['x', 401],
+    [`${ADMIN_KEY}x`, 401],
+  ] as const)
+    expect((await call('GET', `/admin/accounts/${account.id}`, key)).status).toBe(status);
   expect((await call('GET', '/v1/account', ADMIN_KEY)).status).toBe(401);
 });
 

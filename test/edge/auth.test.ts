@@ -9,11 +9,13 @@ const ring = new KeyRing(JSON.stringify({ 1: one, 2: two }));
 const account = 'Account00001';
 
 test('a minted key names its account and is believed; only its hash is handed on', async () => {
-  const { key, caller } = await ring.mint(account);
+  const { key, identity } = await ring.mint(account);
+  const { keyId, secretHash } = identity;
   expect(key).toMatch(/^nbl_2Account00001[0-9A-Za-z]{52}$/);
-  expect(await ring.verify(key)).toEqual(caller);
-  expect(caller.secretHash).toBe(await sha256Hex(parseKey(key)!.secret));
-  expect(JSON.stringify(caller)).not.toContain(parseKey(key)!.secret);
+  expect(await ring.verify(key, '192.0.2.1')).toEqual({ accountId: account, keyId, secretHash, clientIp: '192.0.2.1' });
+  expect(identity).toMatchObject({ prefix: key.slice(0, 12), lastFour: key.slice(-4) });
+  expect(secretHash).toBe(await sha256Hex(parseKey(key)!.secret));
+  expect(JSON.stringify(identity)).not.toContain(parseKey(key)!.secret);
 });
 
 test('a key with any character changed is refused', async () => {
@@ -53,7 +55,7 @@ test('the admin key is compared whole, and a short one is a mistake of the opera
 test('a signed key that the account never made is refused by the account', async () => {
   const { id } = await newAccount();
   const { key } = await new KeyRing(JSON.stringify({ 2: two })).mint(id);
-  expect((await service.authenticate(`Bearer ${key}`)).ok).toBe(true);
+  expect((await service.authenticate(`Bearer ${key}`, null)).ok).toBe(true);
   expect((await call('GET', '/v1/account', key)).status).toBe(401);
   expect((await call('GET', '/v1/models', key)).status).toBe(401);
 });

@@ -8,6 +8,8 @@ declare global {
       FALLBACK: DurableObjectNamespace<import('../../edge/fallback/object.ts').FallbackObject>;
       /** Files of models/demo/gptq-int4 by name. */
       DEMO_FILES: Fetcher;
+      /** Where webhook receivers and Stripe's stand-in are (outside.ts). */
+      OUTSIDE: string;
     }
     interface GlobalProps {
       mainModule: typeof import('./worker.ts');

@@ -2,7 +2,8 @@
 import { env, exports } from 'cloudflare:workers';
 import { expect } from 'vitest';
 import type { ModelCard } from '../../core/protocol.ts';
-import type { Caller, JobEvent, JobRequest, Submission, UsageRow } from '../../edge/api/service.ts';
+import type { RowQuery, UsageRow } from '../../edge/api/accounts.ts';
+import type { Caller, JobEvent, JobRequest, Submission } from '../../edge/api/service.ts';
 import { KeyRing } from '../../edge/auth.ts';
 import { CardCache } from '../../edge/catalog/cache.ts';
 import { CATALOG_NAME } from '../../edge/catalog/object.ts';
@@ -11,6 +12,8 @@ import { queueName } from '../../edge/queue/object.ts';
 
 export const ADMIN_KEY = 'admin-key-of-the-tests';
 export const service = new EdgeService(env, new KeyRing(env.KEY_SECRETS), new CardCache(env));
+
+export const ALL_ROWS: RowQuery = { limit: 100, requestId: null, before: null, fromMs: null, toMs: null };
 
 let numModels = 0;
 
@@ -64,11 +67,11 @@ export interface TestAccount {
   caller: Caller;
 }
 
-export async function newAccount(body: { credit_usd?: string; limits?: Record<string, number> } = {}) {
+export async function newAccount(body: Record<string, unknown> = {}) {
   const { id } = await admin<{ id: string }>('POST', '/accounts', { name: 'test', credit_usd: '10', ...body });
   const client = await admin<{ key: string }>('POST', `/accounts/${id}/keys`, { scopes: ['client'] });
   const worker = await admin<{ key: string }>('POST', `/accounts/${id}/keys`, { scopes: ['worker'] });
-  const caller = await service.authenticate(`Bearer ${client.key}`);
+  const caller = await service.authenticate(`Bearer ${client.key}`, null);
   if (!caller.ok) throw new Error('a new key was refused');
   return { id, apiKey: client.key, workerToken: worker.key, caller: caller.value } satisfies TestAccount;
 }
@@ -106,7 +109,7 @@ export async function readAll(submission: Submission): Promise<JobEvent[]> {
 /** The usage row of a job; settlements are sent beside the end event, so it may come a moment later. */
 export async function rowOf(account: TestAccount, jobId: string): Promise<UsageRow> {
   for (let tries = 0; tries < 200; tries++) {
-    const rows = await service.usage(account.caller, { limit: 10, requestId: jobId });
+    const rows = await service.usage(account.caller, { ...ALL_ROWS, requestId: jobId });
     if (rows.ok && rows.value[0] !== undefined) return rows.value[0];
     await new Promise((resolve) => setTimeout(resolve, 10));
   }
@@ -116,6 +119,6 @@ export async function rowOf(account: TestAccount, jobId: string): Promise<UsageR
 export async function moneyOf(account: TestAccount) {
   const state = await service.account(account.caller);
   if (!state.ok) throw new Error('no account');
-  const { spentPicoUsd, reservedPicoUsd } = state.value;
-  return { spent: spentPicoUsd, reserved: reservedPicoUsd };
+  const { spentPico, reservedPico } = state.value;
+  return { spent: spentPico.toString(), reserved: reservedPico.toString() };
 }

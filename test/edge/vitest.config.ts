@@ -5,6 +5,7 @@ import { fileURLToPath } from 'node:url';
 import { cloudflareTest } from '@cloudflare/vitest-plugin';
 import { defineConfig } from 'vitest/config';
 import { ensureWasmBuilt } from '../../scripts/build-wasm.ts';
+import { startOutside } from './outside.ts';
 
 ensureWasmBuilt();
 const DEMO = fileURLToPath(new URL('../../models/demo/gptq-int4/', import.meta.url));
@@ -14,6 +15,9 @@ async function demoFile(request: { url: string }): Promise<Response> {
   const bytes = await readFile(DEMO + basename(new URL(request.url).pathname));
   return new Response(new Uint8Array(bytes));
 }
+
+/** What the edge calls: webhook receivers and Stripe. */
+const OUTSIDE = await startOutside();
 
 export default defineConfig({
   root: fileURLToPath(new URL('.', import.meta.url)),
@@ -33,6 +37,9 @@ export default defineConfig({
           DEFAULT_PROMPT_MICRO_USD_PER_MTOK: 3,
           DEFAULT_COMPLETION_MICRO_USD_PER_MTOK: 5,
           QUEUE_DEPTH: 64,
+          OUTSIDE,
+          STRIPE_API_KEY: 'sk_test_of_the_tests',
+          STRIPE_API_BASE: OUTSIDE,
         },
       },
     }),
@@ -41,7 +48,7 @@ export default defineConfig({
   test: {
     name: 'edge',
     silent: 'passed-only',
-    include: ['*.test.ts', '{queue,ledger,catalog,fallback}/*.test.ts'],
+    include: ['*.test.ts', '{queue,ledger,catalog,fallback,security}/*.test.ts'],
     testTimeout: 30_000,
   },
 });

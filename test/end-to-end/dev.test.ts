@@ -71,6 +71,23 @@ describe('nibble dev', () => {
   });
 });
 
+describe('nibble dev --store s3', () => {
+  test('the worker loads from the local S3, where the model was pushed, and tells its story', async () => {
+    const stored = await RunningEdge.start(['--store', 's3']);
+    try {
+      expect(stored.output).toMatch(/^s3:\/\/nibble-weights\/nibble-demo: (\d+) bytes, \1 of them sent now$/m);
+      const response = await stored.post('/v1/chat/completions', {
+        messages: [{ role: 'user', content: 'What is Nibble?' }],
+        temperature: 0,
+      });
+      const answer = await response.json();
+      expect(answer.choices[0].message.content).toMatch(/quantized language models/);
+    } finally {
+      expect(await stored.stop()).toBe(0);
+    }
+  });
+});
+
 function descendants(root: number): number[] {
   const pairs = execFileSync('ps', ['-eo', 'pid=,ppid='], { encoding: 'utf8' })
     .trim()

@@ -148,8 +148,9 @@ export class Spawned {
 /** A `nibble` command that ends by itself. */
 export async function nibble(
   args: readonly string[],
+  environment: Record<string, string> = {},
 ): Promise<{ code: number | null; stdout: string; stderr: string }> {
-  const child = spawn(NIBBLE, args, { stdio: ['ignore', 'pipe', 'pipe'] });
+  const child = spawn(NIBBLE, args, { stdio: ['ignore', 'pipe', 'pipe'], env: { ...process.env, ...environment } });
   const read = async (stream: NodeJS.ReadableStream) => {
     let text = '';
     for await (const piece of stream) text += piece.toString();

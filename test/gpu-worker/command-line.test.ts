@@ -94,7 +94,7 @@ describe('the program', () => {
   test('exits 2 on wrong usage with one sentence, and 0 on help', async () => {
     for (const args of [
       ['conjure'],
-      ['quantize', 'a', 'b'],
+      ['quantize', 'a'],
       ['generate', '--ids', 'one'],
       ['generate', '--model-id', DEMO_DIRECTORY],
       ['serve', '--model-id', 'x'],

@@ -3,6 +3,8 @@ import { join } from 'node:path';
 import type { Backend } from '../../core/model/backend.ts';
 import { Options } from '../../gpu-worker/command-line.ts';
 import { type LoadedModel, loadModel, loadModelOn } from '../../gpu-worker/loader.ts';
+import { openLocalModel } from '../../gpu-worker/store/local.ts';
+import { uncached } from '../../gpu-worker/store/weights-cache.ts';
 
 export const DEMO_DIRECTORY = join(import.meta.dirname, '..', '..', 'models', 'demo');
 
@@ -23,5 +25,11 @@ export function loadDemoOn(
   backend: Backend,
   quantize: string | null = null,
 ): Promise<LoadedModel> {
-  return loadModelOn(join(DEMO_DIRECTORY, variant), { quantize, headBits: 16, text: 'needed' }, async () => backend);
+  const path = join(DEMO_DIRECTORY, variant);
+  return loadModelOn(
+    path,
+    async () => uncached(await openLocalModel(path)),
+    { quantize, headBits: 16, text: 'needed' },
+    async () => backend,
+  );
 }

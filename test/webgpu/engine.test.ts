@@ -8,7 +8,7 @@ import type { Tokenizer } from '../../core/text/tokenizer.ts';
 import type { WebGpuBackend } from '../../gpu-worker/webgpu/backend.ts';
 import { Worker } from '../../gpu-worker/worker.ts';
 import { loadDemoOn } from '../gpu-worker/demo-model.ts';
-import { openBackend } from './gpu-under-test.ts';
+import { backendOn, openBackend, openGpu } from './gpu-under-test.ts';
 
 const job = (id: string, prompt: readonly number[], maxNewTokens: number, temperature: number): Job => ({
   id,
@@ -24,10 +24,10 @@ const job = (id: string, prompt: readonly number[], maxNewTokens: number, temper
   promptTokenLimit: 512,
 });
 
-/** Every other one greedy, the rest sampled; 3 to 49 prompt tokens, 14 to 37 new ones: most cross a page. */
+/** Every other one greedy, the rest sampled; 3 to 26 prompt tokens, 8 to 19 new ones: most cross a page. */
 const JOBS = Array.from({ length: 24 }, (_, i) => {
-  const prompt = Array.from({ length: 3 + 2 * i }, (_, at) => 5 + ((i * 37 + at * 11) % 400));
-  return job(`job-${i}`, prompt, 14 + i, i % 2);
+  const prompt = Array.from({ length: 3 + i }, (_, at) => 5 + ((i * 37 + at * 11) % 400));
+  return job(`job-${i}`, prompt, 8 + Math.floor(i / 2), i % 2);
 });
 
 interface Loaded {
@@ -57,17 +57,19 @@ async function idsOf(loaded: Loaded, jobs: readonly Job[], maxCachedTokens: numb
 
 describe('24 sequences at once, deterministic', () => {
   test.each(['f32', 'auto'] as const)('give what each gives alone, with preemption (%s)', async (precision) => {
-    const backend = () => openBackend({ deterministic: true, precision });
-    const together = await loadDemoOn('gptq-int4', await backend());
-    // A quarter of what all of them need: sequences are preempted and computed again.
-    const found = await idsOf(together, JOBS, 320);
+    const gpu = await openGpu({ precision });
+    const backend = () => backendOn(gpu, { deterministic: true, precision });
+    const together = await loadDemoOn('gptq-int4', backend());
+    // A third of what all of them need: sequences are preempted and computed again.
+    const found = await idsOf(together, JOBS, 224);
     await together.backend.dispose();
-    for (const each of [JOBS[0]!, JOBS[7]!, JOBS[12]!, JOBS[23]!]) {
-      const alone = await loadDemoOn('gptq-int4', await backend());
-      expect(found.get(each.id)).toEqual((await idsOf(alone, [each], 320)).get(each.id));
+    for (const each of [JOBS[0]!, JOBS[13]!, JOBS[22]!]) {
+      const alone = await loadDemoOn('gptq-int4', backend());
+      expect(found.get(each.id)).toEqual((await idsOf(alone, [each], 224)).get(each.id));
       await alone.backend.dispose();
     }
     for (const each of JOBS) expect(found.get(each.id)).toHaveLength(each.maxNewTokens!);
+    await gpu.destroy();
   });
 });
 

@@ -2,7 +2,7 @@
 import process from 'node:process';
 import type { Activation } from '../../core/model/backend.ts';
 import { Activations } from '../../gpu-worker/webgpu/activations.ts';
-import { openWebGpuBackend, type WebGpuBackend, type WebGpuOptions } from '../../gpu-worker/webgpu/backend.ts';
+import { openWebGpuBackend, WebGpuBackend, type WebGpuOptions } from '../../gpu-worker/webgpu/backend.ts';
 import { openDevice } from '../../gpu-worker/webgpu/device.ts';
 import { Gpu } from '../../gpu-worker/webgpu/gpu.ts';
 import type { Space } from '../../gpu-worker/webgpu/row-ops.ts';
@@ -19,6 +19,17 @@ const DEFAULTS: WebGpuOptions = {
 
 export function openBackend(options: Partial<WebGpuOptions> = {}): Promise<WebGpuBackend> {
   return openWebGpuBackend({ ...DEFAULTS, ...options });
+}
+
+/** A new backend on a device that several share, so that kernels compile once; disposing of it leaves the device open. */
+export function backendOn(gpu: Gpu, options: Partial<WebGpuOptions> = {}): WebGpuBackend {
+  const backend = new WebGpuBackend(gpu, { ...DEFAULTS, ...options });
+  backend.dispose = () => gpu.idle();
+  return backend;
+}
+
+export async function openGpu(options: Partial<WebGpuOptions> = {}): Promise<Gpu> {
+  return new Gpu(await openDevice({ ...DEFAULTS, ...options }));
 }
 
 /** A device and its activations, for ops below the Backend. A step has begun. */

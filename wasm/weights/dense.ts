@@ -28,7 +28,9 @@ export function loadDense(memory: KernelMemory, weight: DenseWeight, label: stri
   const weights = memory.permanent(rows * rowBytes, label);
   const bias = placeBias(memory, weight.bias, rows, label);
   const target = memory.u8(weights, rows * rowBytes);
-  for (let row = 0; row < outFeatures; row++) {
+  const isAsItIs = weight.dtype !== 'bf16' && stride === inFeatures;
+  if (isAsItIs) target.set(bytes);
+  for (let row = 0; row < (isAsItIs ? 0 : outFeatures); row++) {
     const source = bytes.subarray(row * inFeatures * sourceBytes, (row + 1) * inFeatures * sourceBytes);
     if (weight.dtype === 'bf16') {
       // A bf16 is the upper half of its f32.

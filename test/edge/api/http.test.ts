@@ -9,7 +9,7 @@ const hello = { messages: [{ role: 'user', content: 'Hi' }] };
 afterEach(() => void vi.restoreAllMocks());
 
 describe('the key', () => {
-  it.each([CHAT, '/v1/completions', '/v1/models', '/v1/models/a/b', '/v1/usage', '/v1/account'])(
+  it.each([CHAT, '/v1/completions', '/v1/models', '/v1/models/a/b', '/v1/usage', '/v1/usage.csv', '/v1/account'])(
     'is asked for on %s, in the OpenAI shape',
     async (path) => {
       const method = path.endsWith('completions') ? 'POST' : 'GET';
@@ -209,7 +209,10 @@ describe('the pages', () => {
       '/v1/completions',
       '/v1/models',
       '/v1/models/{id}',
+      '/v1/organization/costs',
+      '/v1/organization/usage/completions',
       '/v1/usage',
+      '/v1/usage.csv',
     ]);
     const chat = document.components.schemas.ChatCompletionRequest;
     expect(chat.required).toEqual(['messages']);

@@ -168,7 +168,7 @@ describe('logprobs', () => {
 describe('a failure', () => {
   it.each([
     [{ code: 'context_exceeded', promptTokens: 9, maxNewTokens: 8, contextTokens: 16 }, 400, 'context_length_exceeded'],
-    [{ code: 'budget_exceeded', requiredPicoUsd: '2', availablePicoUsd: '1' }, 402, 'insufficient_quota'],
+    [{ code: 'budget_exceeded', of: 'credit', requiredPicoUsd: '2', availablePicoUsd: '1' }, 402, 'insufficient_quota'],
     [{ code: 'model_forbidden', model: 'm' }, 403, 'model_forbidden'],
     [{ code: 'queue_full', depth: 3, retryAfterS: 4 }, 429, 'queue_full'],
     [{ code: 'no_capacity', waitedMs: 5, retryAfterS: 4 }, 503, 'no_capacity'],

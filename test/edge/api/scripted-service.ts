@@ -3,9 +3,10 @@
 import type { OpenAPIHono } from '@hono/zod-openapi';
 import type { Failure } from '../../../core/errors.ts';
 import type { ModelCard, TokenOut } from '../../../core/protocol.ts';
+import type { AccountView, BucketQuery, BucketRow, RowQuery, UsageRow } from '../../../edge/api/accounts.ts';
 import { createApi } from '../../../edge/api/app.ts';
 import type { ApiEnv } from '../../../edge/api/request.ts';
-import type { AccountState, JobEvent, JobRequest, Outcome, Service, UsageRow } from '../../../edge/api/service.ts';
+import type { JobEvent, JobRequest, Metered, Service } from '../../../edge/api/service.ts';
 
 export const KEY = 'nbl_test';
 export const JOB_ID = 'job-1';
@@ -21,21 +22,31 @@ export interface Script {
   refusal?: Failure;
   cards?: ModelCard[];
   rows?: UsageRow[];
-  account?: AccountState;
+  buckets?: BucketRow[];
+  account?: AccountView;
 }
 
 export interface Scripted {
   app: OpenAPIHono<ApiEnv>;
   requests: JobRequest[];
   signals: AbortSignal[];
-  usageQueries: { limit: number; requestId: string | null }[];
+  users: (string | null | undefined)[];
+  usageQueries: RowQuery[];
+  bucketQueries: BucketQuery[];
   cancelled: unknown[];
   /** Events handed out so far: a stream that is not read is not drained. */
   numEmitted: () => number;
 }
 
 export function scripted(script: Script = {}): Scripted {
-  const seen: Omit<Scripted, 'app' | 'numEmitted'> = { requests: [], signals: [], usageQueries: [], cancelled: [] };
+  const seen: Omit<Scripted, 'app' | 'numEmitted'> = {
+    requests: [],
+    signals: [],
+    users: [],
+    usageQueries: [],
+    bucketQueries: [],
+    cancelled: [],
+  };
   let numEmitted = 0;
   const events = () => {
     const steps = [...(script.steps ?? answered('Hello'))];
@@ -59,26 +70,32 @@ export function scripted(script: Script = {}): Scripted {
       { highWaterMark: 0 },
     );
   };
-  const ok = <Value>(value: Value): Promise<Outcome<Value>> => Promise.resolve({ ok: true, value });
+  const headers = { 'x-ratelimit-limit-requests': '60', 'x-ratelimit-remaining-requests': '59' };
+  const ok = <Value>(value: Value): Promise<Metered<Value>> => Promise.resolve({ ok: true, value, headers });
   const service: Service = {
     async authenticate(authorization) {
       return authorization === `Bearer ${KEY}`
-        ? { ok: true, value: { accountId: 'acct', keyId: 'key', secretHash: '00' } }
+        ? { ok: true, value: { accountId: 'acct', keyId: 'key', secretHash: '00', clientIp: null } }
         : { ok: false, failure: { code: 'invalid_key' } };
     },
-    async submit(_caller, request, signal) {
+    authorize: () => ok(null),
+    async submit(_caller, request, signal, user) {
+      seen.users.push(user);
       seen.requests.push(request);
       seen.signals.push(signal);
       if (script.refusal) return { ok: false, failure: script.refusal, headers: {} };
       const model = request.model ?? MODEL_ID;
       if (model !== MODEL_ID) return { ok: false, failure: { code: 'model_not_found', model }, headers: {} };
-      const headers = { 'x-ratelimit-limit-requests': '60', 'x-ratelimit-remaining-requests': '59' };
-      return { ok: true, value: { jobId: JOB_ID, model, createdS: 1_700_000_000, headers, events: events() } };
+      return { ok: true, value: { jobId: JOB_ID, model, createdS: 1_700_000_000, events: events() }, headers };
     },
     models: () => ok(script.cards ?? [card(MODEL_ID)]),
     usage: (_caller, query) => {
       seen.usageQueries.push(query);
       return ok(script.rows ?? []);
+    },
+    usageBuckets: (_caller, query) => {
+      seen.bucketQueries.push(query);
+      return ok(script.buckets ?? []);
     },
     account: () => (script.account ? ok(script.account) : Promise.reject(new Error('no account was scripted'))),
   };

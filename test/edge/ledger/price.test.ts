@@ -1,6 +1,7 @@
 /** Price: money is exact integers. */
 import { expect, test } from 'vitest';
-import { costPicoUsd, exactNumber, picoUsdOf } from '../../../edge/ledger/price.ts';
+import { picoUsdOf } from '../../../edge/api/usd.ts';
+import { costAtMostPicoUsd, costPicoUsd, exactNumber, MAX_REQUEST_MICRO_USD } from '../../../edge/ledger/price.ts';
 
 test('a token at N micro-USD per million tokens costs N pico-USD', () => {
   const tariff = { promptMicroUsdPerMtok: 100_000, completionMicroUsdPerMtok: 400_000 };
@@ -9,9 +10,38 @@ test('a token at N micro-USD per million tokens costs N pico-USD', () => {
   expect(costPicoUsd(tariff, 0, 0)).toBe(0n);
 });
 
+test('cached tokens have a price of their own, and a request may have one', () => {
+  const tariff = {
+    promptMicroUsdPerMtok: 10,
+    completionMicroUsdPerMtok: 20,
+    cachedPromptMicroUsdPerMtok: 1,
+    requestMicroUsd: 7,
+  };
+  expect(costPicoUsd(tariff, 100, 5, 40)).toBe(60n * 10n + 40n * 1n + 5n * 20n + 7_000_000n);
+  expect(costPicoUsd({ ...tariff, cachedPromptMicroUsdPerMtok: 10 }, 100, 5, 40)).toBe(costPicoUsd(tariff, 100, 5));
+  expect(costPicoUsd(tariff, 0, 0)).toBe(0n);
+  expect(() => costPicoUsd(tariff, 1, 0, 2)).toThrow('2 of 1 prompt tokens');
+});
+
+test('what is reserved covers the cost, however much is cached', () => {
+  for (const cachedPrice of [0, 3, 10, 11, 1000])
+    for (const cached of [0, 1, 50, 100]) {
+      const tariff = {
+        promptMicroUsdPerMtok: 10,
+        completionMicroUsdPerMtok: 20,
+        cachedPromptMicroUsdPerMtok: cachedPrice,
+      };
+      expect(costAtMostPicoUsd(tariff, 100, 7)).toBeGreaterThanOrEqual(costPicoUsd(tariff, 100, 7, cached));
+    }
+});
+
 test('the dearest request of four million tokens is still exact, one beyond a double throws', () => {
-  const dearest = { promptMicroUsdPerMtok: 1_000_000_000, completionMicroUsdPerMtok: 1_000_000_000 };
-  expect(exactNumber(costPicoUsd(dearest, 2 ** 21, 2 ** 21))).toBe(2 ** 22 * 1e9);
+  const dearest = {
+    promptMicroUsdPerMtok: 1_000_000_000,
+    completionMicroUsdPerMtok: 1_000_000_000,
+    requestMicroUsd: MAX_REQUEST_MICRO_USD,
+  };
+  expect(exactNumber(costPicoUsd(dearest, 2 ** 21, 2 ** 21))).toBe(2 ** 22 * 1e9 + 1e15);
   expect(() => exactNumber(2n ** 53n)).toThrow('not exact');
 });
 

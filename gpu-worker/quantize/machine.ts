@@ -1,0 +1,39 @@
+/** Machine: what --backend quantizes on: the passes through layers, and the solver's kernels. */
+import type { BackendName } from '../../core/model/backend.ts';
+import { type BackendChoice, openBackend } from '../backends.ts';
+import type { SolverKernels } from './kernels.ts';
+import type { LayerPasses } from './layer-passes.ts';
+import { LocalPasses } from './local-passes.ts';
+import { ReferenceKernels } from './reference-kernels.ts';
+import { ThreadPasses } from './thread-passes.ts';
+import { defaultThreads } from './threads.ts';
+import { openWasmKernels } from './wasm-kernels.ts';
+
+export interface Machine {
+  passes: LayerPasses;
+  kernels: SolverKernels;
+  close(): Promise<void>;
+}
+
+/** A GPU runs the layers; the solver then stays on WASM and threads, through the same seam. */
+export async function openMachine(backend: 'auto' | BackendName, threads: number | null): Promise<Machine> {
+  if (backend === 'reference') {
+    const kernels = new ReferenceKernels();
+    const passes = new LocalPasses(backend, () => openBackend(choiceOf(backend)), kernels);
+    return { passes, kernels, close: async () => {} };
+  }
+  // Refuses a backend that is not there before any thread starts.
+  if (backend !== 'auto' && backend !== 'wasm') await (await openBackend(choiceOf(backend))).dispose();
+  const kernels = await openWasmKernels(threads ?? defaultThreads());
+  const passes =
+    backend === 'auto' || backend === 'wasm'
+      ? new ThreadPasses(kernels)
+      : new LocalPasses(backend, () => openBackend(choiceOf(backend)), kernels);
+  return { passes, kernels, close: () => kernels.close() };
+}
+
+/** In full precision and one order of summation, so that the same data gives the same bytes. */
+function choiceOf(name: 'auto' | BackendName): BackendChoice {
+  const isGpu = name === 'webgpu' || name === 'cuda';
+  return { name, dtype: isGpu ? 'float32' : null, deterministic: true, threads: 1 };
+}

@@ -1,0 +1,37 @@
+/** GpuLinear: a weight as the linear kernels read it, in parts that each fit a binding. */
+import type { Linear, LinearWeight } from '../../../core/model/backend.ts';
+import type { Params } from '../gpu.ts';
+import type { Defines } from '../kernel-source.ts';
+
+export interface GpuLinear extends Linear {
+  readonly kind: LinearWeight['kind'];
+  /** What its kernels' sources depend on: the format's variant. */
+  readonly defines: Defines;
+  /** Chunks of 32 channels in a row, padding included. */
+  readonly chunks: number;
+  /** Four-channel pieces that a thread of the GEMV takes at a time: 16 bytes of a row, or fewer. */
+  readonly pieces: number;
+  readonly input: LinearInput;
+  readonly parts: readonly WeightPart[];
+  /** [outFeatures] f32 */
+  readonly bias: GPUBuffer | null;
+}
+
+/** What the kernels take for x. */
+export type LinearInput =
+  /** x itself: its rows are whole chunks. */
+  | { kind: 'plain' }
+  /** Gathered by `channels` [chunks·32] u32, or only padded. */
+  | { kind: 'channels'; channels: GPUBuffer | null }
+  /** Rounded to integers, a token at a time. */
+  | { kind: 'int8'; threshold: number };
+
+export interface WeightPart {
+  /** Its rows are outputs first.. of the weight; a multiple of four unless it is the last. */
+  first: number;
+  rows: number;
+  /** In the order of the format's bindings. */
+  buffers: GPUBuffer[];
+  /** Of linear_params.wgsl, what depends on the weight. */
+  params: Params;
+}

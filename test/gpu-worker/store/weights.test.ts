@@ -1,0 +1,298 @@
+/** `nibble weights` and --weights-cache as their users meet them, on miniflare's S3. */
+import { cp, mkdir, readdir, readFile, rm, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest';
+import { S3Bucket } from '../../../gpu-worker/store/s3-bucket.ts';
+import { nibble } from '../../end-to-end/running-edge.ts';
+import { DEMO_DIRECTORY } from '../demo-model.ts';
+import { HubServer } from '../hub-server.ts';
+import { BUCKET, LocalS3 } from './local-s3.ts';
+
+const F16 = join(DEMO_DIRECTORY, 'f16');
+const AT = `s3://${BUCKET}`;
+
+let s3: LocalS3;
+beforeAll(async () => {
+  s3 = await LocalS3.start();
+});
+afterAll(() => s3?.stop());
+beforeEach(async () => {
+  s3.proxy.reset();
+  await rm(s3.environment.HUGGINGFACE_HUB_CACHE!, { recursive: true, force: true });
+});
+
+const run = (...args: string[]) => nibble(args, s3.environment);
+const json = async (...args: string[]) => {
+  const { code, stdout, stderr } = await run(...args, '--json');
+  expect([code, stderr]).toEqual([0, '']);
+  return JSON.parse(stdout);
+};
+
+describe('nibble weights', () => {
+  test('what was pushed is listed, verified, loaded from, and comes back byte for byte', async () => {
+    const pushed = await json('weights', 'push', F16, `${AT}/round/trip`, '--name', 'the demo');
+    expect(pushed).toMatchObject({
+      address: `${AT}/round/trip`,
+      files: 5,
+      manifest: expect.stringMatching(/^[0-9a-f]{64}$/),
+    });
+    expect(pushed.sent_bytes).toBe(pushed.bytes);
+    const { models } = await json('weights', 'list', `${AT}/round`);
+    expect(models).toEqual([
+      {
+        address: `${AT}/round/trip`,
+        model: 'the demo',
+        quantization: null,
+        manifest: pushed.manifest,
+        files: 5,
+        bytes: pushed.bytes,
+      },
+    ]);
+    expect(await json('weights', 'verify', `${AT}/round/trip`)).toEqual({
+      address: `${AT}/round/trip`,
+      files: 5,
+      bytes: pushed.bytes,
+      broken: [],
+    });
+    const out = join(s3.directory, 'pulled');
+    expect(await json('weights', 'pull', `${AT}/round/trip`, out)).toMatchObject({ files: 5, verified: true });
+    const names = (await readdir(F16)).sort();
+    expect((await readdir(out)).sort()).toEqual(names);
+    for (const name of names)
+      expect(Buffer.compare(await readFile(join(out, name)), await readFile(join(F16, name)))).toBe(0);
+    const [there, here] = [await json('inspect', `${AT}/round/trip`), await json('inspect', F16)];
+    expect(there).toEqual(here);
+  });
+
+  test('a second push of the same files sends none; one of changed files sends those, and who read the first goes on', async () => {
+    const copy = join(s3.directory, 'changing');
+    await cp(F16, copy, { recursive: true });
+    const first = await json('weights', 'push', copy, `${AT}/changing`);
+    expect((await json('weights', 'push', copy, `${AT}/changing`)).sent_bytes).toBe(0);
+    await writeFile(join(copy, 'generation_config.json'), '{}');
+    const second = await json('weights', 'push', copy, `${AT}/changing`);
+    expect(second.sent_bytes).toBe(2);
+    expect(second.manifest).not.toBe(first.manifest);
+    const bucket = new S3Bucket(BUCKET, s3.direct);
+    expect(await bucket.head(`changing/manifests/${first.manifest}.json`)).not.toBeNull();
+    bucket.close();
+  });
+
+  test('verify names what is damaged, and ends with 1', async () => {
+    await s3.push(F16, 'broken');
+    const bucket = new S3Bucket(BUCKET, s3.direct);
+    const [largest] = (await bucket.list('broken/blobs/')).sort((a, b) => b.bytes - a.bytes);
+    await bucket.writeSmall(largest!.key, new Uint8Array(largest!.bytes), 'application/octet-stream');
+    bucket.close();
+    const { code, stderr } = await run('weights', 'verify', `${AT}/broken`);
+    expect(code).toBe(1);
+    expect(stderr).toMatch(
+      /^nibble weights: s3:\/\/nibble-weights\/broken: 1 of 5 files are damaged; the first: s3:\/\/nibble-weights\/broken\/model.safetensors: bytes \[0, 4194304\) have the checksum [0-9a-f]{8}, the manifest says [0-9a-f]{8}; push the model again\n$/,
+    );
+    const report = await nibble(['weights', 'verify', `${AT}/broken`, '--json'], s3.environment);
+    expect(JSON.parse(report.stdout).broken).toEqual([
+      { file: 'model.safetensors', reason: expect.stringContaining('have the checksum') },
+    ]);
+  });
+
+  test('files that anybody uploaded, without a manifest, load too; a lone file is inspected', async () => {
+    const bucket = new S3Bucket(BUCKET, s3.direct);
+    for (const name of await readdir(F16))
+      await bucket.writeSmall(`anybody/${name}`, await readFile(join(F16, name)), 'application/octet-stream');
+    bucket.close();
+    const [remote, local] = await Promise.all(
+      [`${AT}/anybody`, F16].map((model) =>
+        json('generate', '--model-id', model, '--prompt', 'Once', '--max-new-tokens', '8'),
+      ),
+    );
+    expect(remote.ids).toEqual(local.ids);
+    const lone = await json('inspect', `${AT}/anybody/model.safetensors`);
+    expect(lone.tensors).toEqual((await json('inspect', F16)).tensors);
+  });
+
+  test.for([
+    [['weights', 'fetch', `${AT}/x`], 2, 'nibble weights: "fetch" is none of push, pull, list, verify; see --help\n'],
+    [
+      ['weights', 'push', F16],
+      2,
+      'nibble weights: nibble weights push takes MODEL and s3://BUCKET/PREFIX; see --help\n',
+    ],
+    [['weights'], 2, 'nibble weights: ACTION is missing; see --help\n'],
+    [
+      ['weights', 'push', F16, 'elsewhere'],
+      2,
+      'nibble weights: "elsewhere" is not an address of the form s3://bucket/prefix\n',
+    ],
+    [
+      ['weights', 'verify', `${AT}/nothing`],
+      1,
+      `nibble weights: ${AT}/nothing: there is no manifest to hold files against; nibble weights push writes one\n`,
+    ],
+    [
+      ['weights', 'pull', `${AT}/nothing`, '/tmp/never'],
+      1,
+      `nibble weights: ${AT}/nothing: there is no model: no object lies there (nibble weights push publishes one)\n`,
+    ],
+    [
+      ['weights', 'push', join(F16, 'config.json'), `${AT}/x`],
+      1,
+      `nibble weights: ${join(F16, 'config.json')}: there is no .safetensors file to push\n`,
+    ],
+    [
+      ['inspect', `${AT}/x`, '--revision', 'v1'],
+      2,
+      `nibble inspect: --revision is for models on the Hub; ${AT}/x is none\n`,
+    ],
+    [
+      ['weights', 'pull', `${AT}/x`, '/tmp/never', '--revision', 'v1'],
+      2,
+      'nibble weights: --revision is for nibble weights push\n',
+    ],
+    [
+      ['quantize', `${AT}/x`, '/tmp/never', '--dataset', 'texts.json'],
+      2,
+      `nibble quantize: ${AT}/x has to be on this disk for this; nibble weights pull fetches it\n`,
+    ],
+    [
+      ['dev', '--no-worker', '--store', 's3'],
+      2,
+      'nibble dev: --store s3 is what a worker loads from; --no-worker has none\n',
+    ],
+  ] as const)('%j ends with its sentence', async ([args, code, sentence]) => {
+    expect(await run(...args)).toEqual({ code, stdout: '', stderr: sentence });
+  });
+});
+
+describe('--weights-cache', () => {
+  const generate = (model: string, ...args: string[]) =>
+    run('generate', '--model-id', model, '--prompt', 'Once upon', '--max-new-tokens', '12', '--json', ...args);
+
+  test.for(['bitsandbytes', 'bitsandbytes-nf4', 'bitsandbytes-fp4'])(
+    '%s: the first worker leaves its packed weights, the next one loads them and says the same, bit for bit',
+    async (method) => {
+      const flags = ['--quantize', method, '--weights-cache', `${AT}/cache`];
+      const first = await generate(F16, ...flags);
+      expect(first.stderr).toMatch(
+        new RegExp(`^the weights cache has it now: ${AT}/cache/f16/[0-9a-f]{32}/${method}, \\d+ bytes\\n$`),
+      );
+      const second = await generate(F16, ...flags);
+      expect(second.stderr).toMatch(
+        new RegExp(`^loading from the weights cache: ${AT}/cache/f16/[0-9a-f]{32}/${method}\\n$`),
+      );
+      const [a, b] = [JSON.parse(first.stdout), JSON.parse(second.stdout)];
+      expect(b.ids).toEqual(a.ids);
+      expect(b.logprobs).toEqual(a.logprobs);
+      const { models } = await json('weights', 'list', `${AT}/cache`);
+      expect(models.filter((model: { quantization: string }) => model.quantization === method)).toHaveLength(1);
+    },
+  );
+
+  test('another model of the same name has another place', async () => {
+    const other = join(s3.directory, 'other', 'f16');
+    await mkdir(join(s3.directory, 'other'), { recursive: true });
+    await cp(F16, other, { recursive: true });
+    const weights = await readFile(join(other, 'model.safetensors'));
+    weights[weights.length - 2]! ^= 1;
+    await writeFile(join(other, 'model.safetensors'), weights);
+    const flags = ['--quantize', 'bitsandbytes', '--weights-cache', `${AT}/names`];
+    await generate(F16, ...flags);
+    expect((await generate(other, ...flags)).stderr).toMatch(/^the weights cache has it now/);
+    expect((await json('weights', 'list', `${AT}/names`)).models).toHaveLength(2);
+  });
+
+  test('a Hub id is found there without the Hub', async () => {
+    await s3.push(F16, 'hub/milo/stories/main/plain');
+    const { code, stdout, stderr } = await generate('milo/stories', '--weights-cache', `${AT}/hub`);
+    expect([code, stderr]).toEqual([0, `loading from the weights cache: ${AT}/hub/milo/stories/main/plain\n`]);
+    expect(JSON.parse(stdout).ids).toEqual(JSON.parse((await generate(F16)).stdout).ids);
+  });
+
+  test.for([
+    [[], 'plain'],
+    [['--quantize', 'bitsandbytes-nf4'], 'bitsandbytes-nf4'],
+  ] as const)(
+    'a Hub id with %j is fetched from the Hub once and left there; the next worker needs no Hub',
+    async ([flags, place]) => {
+      const cache = `${AT}/from-hub/${place}`;
+      const args = [
+        'generate',
+        '--model-id',
+        'milo/stories',
+        '--prompt',
+        'Once upon',
+        '--max-new-tokens',
+        '12',
+        '--json',
+      ];
+      const start = (hub: string) =>
+        nibble([...args, '--weights-cache', cache, ...flags], { ...s3.environment, HF_ENDPOINT: hub });
+      const hub = await HubServer.start();
+      const files = (await readdir(F16)).map(async (name) => [name, await readFile(join(F16, name))] as const);
+      hub.models.set('milo/stories', new Map(await Promise.all(files)));
+      const first = await start(hub.url).finally(() => hub.close());
+      expect(first.stderr).toMatch(
+        new RegExp(`^the weights cache has it now: ${cache}/milo/stories/main/${place}, \\d+ bytes\\n$`),
+      );
+      await rm(s3.environment.HUGGINGFACE_HUB_CACHE!, { recursive: true });
+      const second = await start('http://127.0.0.1:9');
+      expect(second.stderr).toBe(`loading from the weights cache: ${cache}/milo/stories/main/${place}\n`);
+      expect(JSON.parse(second.stdout).ids).toEqual(JSON.parse(first.stdout).ids);
+      const { models } = await json('weights', 'list', cache);
+      expect(models).toMatchObject([{ model: 'milo/stories', files: 5 }]);
+    },
+  );
+
+  test('with --head-bits the packed weights keep the head of the checkpoint: the next start may choose other bits', async () => {
+    const flags = ['--quantize', 'bitsandbytes-nf4', '--weights-cache', `${AT}/heads`];
+    const first = await generate(F16, ...flags, '--head-bits', '4');
+    expect(first.stderr).toMatch(/^the weights cache has it now/);
+    const [four, sixteen] = [await generate(F16, ...flags, '--head-bits', '4'), await generate(F16, ...flags)];
+    expect(JSON.parse(four.stdout).logprobs).toEqual(JSON.parse(first.stdout).logprobs);
+    const plain = await generate(F16, '--quantize', 'bitsandbytes-nf4');
+    expect(JSON.parse(sixteen.stdout).logprobs).toEqual(JSON.parse(plain.stdout).logprobs);
+  });
+
+  test('--no-weights-cache-fill leaves nothing', async () => {
+    const { stderr } = await generate(
+      F16,
+      '--quantize',
+      'bitsandbytes',
+      '--weights-cache',
+      `${AT}/untouched`,
+      '--no-weights-cache-fill',
+    );
+    expect(stderr).toBe('');
+    expect((await json('weights', 'list', `${AT}/untouched`)).models).toEqual([]);
+  });
+
+  test('a cache that cannot be read or written costs lines, not the start', async () => {
+    s3.proxy.spoil({ kind: 'status', status: 403, code: 'AccessDenied' }, { method: 'PUT', path: /./, times: 1e9 });
+    const readOnly = await generate(F16, '--quantize', 'bitsandbytes-nf4', '--weights-cache', `${AT}/denied`);
+    expect(readOnly.code).toBe(0);
+    expect(readOnly.stderr).toMatch(
+      /^the weights cache was not filled: s3:\/\/nibble-weights\/denied\/.*: could not be written: access was denied \(403 AccessDenied\); check the credentials and what they may do; the model is loaded all the same\n$/,
+    );
+    const noServer = await nibble(
+      [
+        'generate',
+        '--model-id',
+        F16,
+        '--prompt',
+        'Once',
+        '--max-new-tokens',
+        '2',
+        '--json',
+        '--quantize',
+        'bitsandbytes-nf4',
+        '--weights-cache',
+        `${AT}/denied`,
+        '--no-weights-cache-fill',
+      ],
+      { ...s3.environment, AWS_ENDPOINT_URL_S3: 'http://127.0.0.1:9' },
+    );
+    expect(noServer.code).toBe(0);
+    expect(noServer.stderr).toMatch(
+      /^the weights cache cannot be read: .*: could not be read: the connection failed \(ECONNREFUSED\), 6 times in a row; loading goes on without it\n$/,
+    );
+  });
+});
