@@ -45,7 +45,8 @@ export function createWasmBackend(
 
 export class WasmBackend implements Backend, Measurable {
   readonly name = 'wasm';
-  readonly defaultKvDtype = 'f16';
+  /** As precise as the sums: f16 pages, half the bytes, move the logits of a small model by some thousandths. */
+  readonly defaultKvDtype = 'f32';
   readonly batchInvariant = true;
   readonly variant: KernelVariant;
   readonly #kernels: Kernels;

@@ -85,7 +85,7 @@ describe('the demo model', () => {
     ['gptq-int4', 'reference', 1e-3],
   ] as const)('%s on %s gives the logits and greedy ids of transformers', async (variant, backend, tolerance) => {
     const model = await loadDemo(variant, backend);
-    // f16 pages round keys and values by more than the sums differ.
+    // As transformers keeps keys and values: f16 pages would be most of the difference.
     const scorer = new Scorer(model.graph, 512, 'f32');
     for (const { messages, rendered, inputIds, lastLogits, greedyIds, greedyMargins } of await golden(variant)) {
       if (messages !== undefined) expect(model.template!.render(messages)).toBe(rendered);
