@@ -104,7 +104,7 @@ describe('bytes read a token', () => {
   test('of keys and values are those of the mean place, for each sequence', async () => {
     const { backend, graph, steps } = await openSteps('wasm', gptq());
     const perToken = kvBytesPerToken({ ...graph.config, dtype: backend.defaultKvDtype });
-    expect(perToken).toBe(2 * 2 * 2 * 16 * 2);
+    expect(perToken).toBe(2 * 2 * 2 * 16 * 4);
     // Steps at places 10, 11 and 12 see 11, 12 and 13 tokens.
     expect(steps.stepBytes(10, 3, 1).keyValues).toBe(12 * perToken);
     expect(steps.stepBytes(10, 3, 3).keyValues).toBe(3 * 12 * perToken);
