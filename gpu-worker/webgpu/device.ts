@@ -22,17 +22,6 @@ export interface OpenedDevice {
   isSoftware: boolean;
   /** Resolves with the driver's reason once the device is gone, also by `destroy`. */
   lost: Promise<string>;
-  /** The subgroup-matrix shapes that the adapter reports; empty without the feature. */
-  matrixConfigs: readonly SubgroupMatrixConfig[];
-}
-
-/** As Dawn reports them under `subgroupMatrixConfigs`. */
-export interface SubgroupMatrixConfig {
-  componentType: string;
-  resultComponentType: string;
-  M: number;
-  N: number;
-  K: number;
 }
 
 export interface DeviceOptions {
@@ -91,8 +80,6 @@ export async function openDevice(options: DeviceOptions): Promise<OpenedDevice> 
     requiredLimits: Object.fromEntries(WANTED_LIMITS.map((name) => [name, adapter.limits[name]])),
   });
   const lost = device.lost.then(({ reason, message }) => `${reason}: ${message}`);
-  const matrixConfigs =
-    (info as { subgroupMatrixConfigs?: Iterable<SubgroupMatrixConfig> }).subgroupMatrixConfigs ?? [];
   return {
     device,
     queue: device.queue,
@@ -101,7 +88,6 @@ export async function openDevice(options: DeviceOptions): Promise<OpenedDevice> 
     description,
     isSoftware,
     lost,
-    matrixConfigs: [...matrixConfigs],
   };
 }
 

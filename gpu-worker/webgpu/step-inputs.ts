@@ -15,10 +15,8 @@ export interface Run {
 export class StepInputs {
   readonly batch: Batch;
   readonly tokens: number;
-  /** [tokens] i32 each */
-  readonly positions: GPUBuffer;
+  /** [tokens] i32 */
   readonly slots: GPUBuffer;
-  readonly sequenceOf: GPUBuffer;
   /** [sequences, maxPages] i32 */
   readonly pageTables: GPUBuffer;
   /** The batch as runs, in the order of its rows. */
@@ -27,9 +25,7 @@ export class StepInputs {
   constructor({ activations }: Space, batch: Batch) {
     this.batch = batch;
     this.tokens = batch.positions.length;
-    this.positions = activations.upload(batch.positions);
     this.slots = activations.upload(batch.slots);
-    this.sequenceOf = activations.upload(batch.sequenceOf);
     this.pageTables = activations.upload(batch.pageTables);
     this.runs = runsOf(batch);
   }
