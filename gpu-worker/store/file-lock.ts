@@ -60,17 +60,23 @@ async function isDead(path: string): Promise<boolean> {
   // Released in this moment.
   if (found === null) return false;
   if (Date.now() - found.mtimeMs > STALE_MS) return true;
-  const holder = await readFile(path, 'utf8').then(
-    (text) => JSON.parse(text) as Holder,
-    // Not written yet, or never: its age will tell.
-    () => null,
-  );
+  const holder = parseHolder(await readFile(path, 'utf8').catch(() => ''));
   if (holder === null || holder.host !== hostname()) return false;
   try {
     process.kill(holder.pid, 0);
     return false;
   } catch (error) {
     return (error as NodeJS.ErrnoException).code === 'ESRCH';
+  }
+}
+
+/** null of a lock whose holder has not written itself into it yet, or never will: its age will tell. */
+function parseHolder(text: string): Holder | null {
+  try {
+    const { pid, host } = JSON.parse(text) as Holder;
+    return Number.isSafeInteger(pid) && pid > 0 ? { pid, host } : null;
+  } catch {
+    return null;
   }
 }
 

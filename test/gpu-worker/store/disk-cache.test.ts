@@ -1,4 +1,4 @@
-import { mkdir, mkdtemp, readdir, rm, stat, truncate, utimes, writeFile } from 'node:fs/promises';
+import { mkdir, mkdtemp, readdir, readFile, rm, stat, truncate, utimes, writeFile } from 'node:fs/promises';
 import { hostname, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import process from 'node:process';
@@ -145,6 +145,16 @@ describe('a lock', () => {
     await utimes(path(), then, then);
     const lock = await acquireLock(path());
     await lock.release();
+  });
+
+  test.each(['', '{"pid":12', 'null', '{"pid":-1}'])('that says %j of its holder is waited for', async (text) => {
+    await mkdir(directory, { recursive: true });
+    await writeFile(path(), text);
+    const waiting = acquireLock(path());
+    await new Promise((resolve) => setTimeout(resolve, 100));
+    expect(await readFile(path(), 'utf8')).toBe(text);
+    await rm(path());
+    await (await waiting).release();
   });
 
   test('of a living process is waited for', async () => {
