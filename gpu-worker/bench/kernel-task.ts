@@ -6,6 +6,7 @@ import { commitOf, deviceOf, measurableOf } from './device.ts';
 import { compareGemv } from './gemv.ts';
 import { KernelCases, type NamedCase } from './kernel-cases.ts';
 import { KernelClock } from './kernel-clock.ts';
+import { kvDtypeOf } from '../model-flags.ts';
 import type { TaskCounts } from './model-tasks.ts';
 import { rivalsOf } from './peers.ts';
 import { type BenchReport, type BenchResult, rounded } from './report.ts';
@@ -26,7 +27,8 @@ export async function benchKernels(options: Options, counts: TaskCounts): Promis
   const context = counts.context === 0 ? 1024 : counts.context;
   const backend = await openBackend(backendChoice(options));
   try {
-    const sizes = { ...counts, shape: parseShape(text), format, head, context, seed: SEED };
+    const kvDtype = kvDtypeOf(options) ?? backend.defaultKvDtype;
+    const sizes = { ...counts, shape: parseShape(text), format, head, context, kvDtype, seed: SEED };
     const { timed, limits } = await timeAll(backend, new KernelCases(backend, sizes));
     const results = [...limitResults(limits), ...timed.flatMap((found) => caseResults(found, limits))];
     const names = rivalsOf(options, 'gemv');
@@ -37,7 +39,7 @@ export async function benchKernels(options: Options, counts: TaskCounts): Promis
       device: deviceOf(backend),
       commit: commitOf(),
       backend: backend.name,
-      settings: { shape: text, weights: formatLabel(format), head: formatLabel(head), context },
+      settings: { shape: text, weights: formatLabel(format), head: formatLabel(head), 'keys and values': kvDtype, context },
       ...rivals,
       results: [...results, ...rivals.results],
     };
