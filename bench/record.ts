@@ -39,6 +39,7 @@ const SETS: Readonly<Record<string, readonly string[]>> = {
     `kernels ${LLAMA_7B} --batch 1,16`,
     `kernels ${LLAMA_8B} --weights nf4 --batch 1,16`,
   ],
+  edge: ['edge --peers'],
 };
 
 const { values } = parseArgs({
