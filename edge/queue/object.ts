@@ -4,6 +4,7 @@ import type { Failure } from '../../core/errors.ts';
 import { toHttp } from '../../core/errors.ts';
 import type { Job } from '../../core/protocol.ts';
 import { PING, PONG, PROTOCOL_VERSION, parseMessage, WorkerMessage } from '../../core/protocol.ts';
+import type { QueueJob } from '../api/books.ts';
 import { CATALOG_NAME } from '../catalog/object.ts';
 import type { Env } from '../env.ts';
 import { queueDepth, queueTimeoutMs } from '../env.ts';
@@ -11,6 +12,7 @@ import type { Grant } from '../ledger/grant.ts';
 import { Dispatcher } from './dispatcher.ts';
 import { FallbackLink } from './fallback-link.ts';
 import { Outbox } from './outbox.ts';
+import { jobsAfter } from './overview.ts';
 import { type FallbackPolicy, KEEP_ENDED_MS, nextWakeMs, WAKE_MS } from './policy.ts';
 import type { EventReader } from './reader.ts';
 import type { Connection } from './sockets.ts';
@@ -74,6 +76,11 @@ export class QueueObject extends DurableObject<Env> {
   /** Which of these jobs this object has, living, ended or not settled: the ledger asks before it releases a reservation. */
   known(jobIds: string[]): string[] {
     return this.#store.known(jobIds);
+  }
+
+  /** For reconciliation: its jobs after a place in the order of arrival. */
+  jobs(after: number, limit: number): QueueJob[] {
+    return jobsAfter(this.ctx.storage.sql, after, limit);
   }
 
   /** Lets a quarantined worker in again. */
