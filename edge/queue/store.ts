@@ -1,37 +1,11 @@
-/**
- * Storage of a queue: one SQLite database per (model, shard).
- *
- *   job         one row a job. ended_ms and drop_ms are null while it lives; then the prompt is emptied and the row stays
- *               readable until drop_ms
- *   chunk       accepted tokens, a row per checkpoint: `first` is the place of its first token
- *   outbox      settlements that the ledger has not acknowledged
- *   quarantine  workers whose count of tokens was not ours
- *   setting     what holds for the whole queue: the model's fallback policy as the last request brought it
- */
+/** Storage of a queue: its jobs, their accepted tokens and the settlements on their way, in the tables of schema.ts. */
 import type { Job, TokenOut } from '../../core/protocol.ts';
 import type { Grant, SettleRequest } from '../ledger/grant.ts';
 import type { EndEvent, LiveJob } from './job.ts';
 import { acceptedTokens } from './job.ts';
 import type { FallbackPolicy } from './policy.ts';
+import { prepare } from './schema.ts';
 
-const SCHEMA = `
-CREATE TABLE IF NOT EXISTS job (
-  seq INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, grant TEXT NOT NULL, body TEXT NOT NULL, enqueued_ms INTEGER NOT NULL,
-  epoch INTEGER NOT NULL, deaths INTEGER NOT NULL, socket_id TEXT, backend TEXT, started TEXT, ending TEXT, ended_ms INTEGER);
-CREATE TABLE IF NOT EXISTS chunk (job_id TEXT NOT NULL, first INTEGER NOT NULL, count INTEGER NOT NULL, tokens TEXT NOT NULL,
-  PRIMARY KEY (job_id, first)) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS outbox (job_id TEXT PRIMARY KEY, account TEXT NOT NULL, settlement TEXT NOT NULL, attempts INTEGER NOT NULL,
-  next_ms INTEGER NOT NULL) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS quarantine (worker_id TEXT PRIMARY KEY, reason TEXT NOT NULL) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS setting (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
-`;
-/** What came after the tables, once: storage outlives releases. */
-const DROP_COLUMN = `
-ALTER TABLE job ADD COLUMN drop_ms INTEGER;
-UPDATE job SET drop_ms = ended_ms + 600000;
-DROP INDEX IF EXISTS job_by_end;
-CREATE INDEX job_by_drop ON job (drop_ms);
-`;
 /** A row's limit is 2 MB; this leaves room for the grant. */
 export const MAX_BODY_BYTES = 1_900_000;
 /** Ended jobs that one wake drops; the next wake goes on. */
@@ -51,9 +25,7 @@ export class QueueStore {
   constructor(storage: DurableObjectStorage) {
     this.#storage = storage;
     this.#sql = storage.sql;
-    this.#sql.exec(SCHEMA);
-    const columns = this.#sql.exec<{ name: string }>('PRAGMA table_info(job)').toArray();
-    if (!columns.some(({ name }) => name === 'drop_ms')) this.#sql.exec(DROP_COLUMN);
+    prepare(this.#sql);
   }
 
   /** All of its writes or none. */
@@ -64,7 +36,7 @@ export class QueueStore {
   /** Returns its place in the order of arrival. */
   insert(grant: Grant, body: string, nowMs: number): number {
     const row = this.#one(
-      'INSERT INTO job VALUES (NULL, ?, ?, ?, ?, 0, 0, NULL, NULL, NULL, NULL, NULL, NULL) RETURNING seq',
+      'INSERT INTO job (id, grant, body, enqueued_ms, epoch, deaths) VALUES (?, ?, ?, ?, 0, 0) RETURNING seq',
       grant.jobId,
       JSON.stringify(grant),
       body,
