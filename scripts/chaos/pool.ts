@@ -2,7 +2,7 @@
 import { type ChildProcess, fork } from 'node:child_process';
 import { openSync } from 'node:fs';
 import { join } from 'node:path';
-import { Proxy } from './proxy.ts';
+import { Relay } from './relay.ts';
 
 const ROOT = join(import.meta.dirname, '..', '..');
 const CLI = join(ROOT, 'gpu-worker', 'cli.ts');
@@ -22,22 +22,22 @@ export interface PoolOptions {
 export class Pool {
   readonly journals: readonly string[];
   readonly #options: PoolOptions;
-  readonly #proxies: readonly Proxy[];
+  readonly #relays: readonly Relay[];
   readonly #processes: (ChildProcess | null)[];
 
-  private constructor(options: PoolOptions, proxies: readonly Proxy[]) {
+  private constructor(options: PoolOptions, relays: readonly Relay[]) {
     this.#options = options;
-    this.#proxies = proxies;
-    this.#processes = proxies.map(() => null);
-    this.journals = proxies.map((_, index) => join(options.folder, `journal-${index}.jsonl`));
+    this.#relays = relays;
+    this.#processes = relays.map(() => null);
+    this.journals = relays.map((_, index) => join(options.folder, `journal-${index}.jsonl`));
   }
 
   /** Resolves when all of them are linked. */
   static async start(options: PoolOptions): Promise<Pool> {
-    const proxies = await Promise.all(Array.from({ length: options.size }, () => Proxy.start(options.edgeUrl)));
-    const pool = new Pool(options, proxies);
+    const relays = await Promise.all(Array.from({ length: options.size }, () => Relay.start(options.edgeUrl)));
+    const pool = new Pool(options, relays);
     try {
-      await Promise.all(proxies.map((_, index) => pool.#spawn(index)));
+      await Promise.all(relays.map((_, index) => pool.#spawn(index)));
     } catch (error) {
       await pool.stop();
       throw error;
@@ -46,7 +46,7 @@ export class Pool {
   }
 
   get size(): number {
-    return this.#proxies.length;
+    return this.#relays.length;
   }
 
   /** Kills a worker without a word, and starts another in its place after a while. Resolves when that one is linked. */
@@ -57,19 +57,19 @@ export class Pool {
   }
 
   cut(index: number, kind: 'reset' | 'silent', silentMs: number): void {
-    this.#proxies[index]!.cut(kind, silentMs);
+    this.#relays[index]!.cut(kind, silentMs);
   }
 
   /** In order: what runs is finished first. */
   async stop(): Promise<void> {
     await Promise.all(this.#processes.map((worker) => end(worker, 'SIGTERM')));
-    for (const proxy of this.#proxies) proxy.stop();
+    for (const proxy of this.#relays) proxy.stop();
   }
 
   async #spawn(index: number): Promise<void> {
     const { token, model, servedName, slots, folder } = this.#options;
     const flags = {
-      edge: this.#proxies[index]!.url,
+      edge: this.#relays[index]!.url,
       token,
       'model-id': model,
       'served-model-name': servedName,

@@ -152,13 +152,6 @@ describe('errors', () => {
     expect(response.headers.get('retry-after')).toBe('2');
     expect(await errorOf(response)).toMatchObject({ status: 429, code: 'rate_limit_exceeded' });
   });
-
-  it('refuse an Idempotency-Key instead of ignoring it', async () => {
-    const service = scripted();
-    const response = await post(service, CHAT, hello, { 'idempotency-key': 'a' });
-    expect(await errorOf(response)).toMatchObject({ status: 400, param: 'Idempotency-Key' });
-    expect(service.requests).toEqual([]);
-  });
 });
 
 describe('headers', () => {

@@ -1,9 +1,9 @@
-/** Proxy: a TCP relay between one worker and the edge, whose connections can be cut as a network does. */
+/** Relay: a TCP proxy between one worker and the edge, whose connections can be cut as a network does. */
 
 import type { AddressInfo } from 'node:net';
 import { createServer, connect as dial, type Server, type Socket } from 'node:net';
 
-export class Proxy {
+export class Relay {
   readonly url: string;
   readonly #server: Server;
   readonly #pairs: Set<readonly [Socket, Socket]>;
@@ -14,7 +14,7 @@ export class Proxy {
     this.url = `http://127.0.0.1:${(server.address() as AddressInfo).port}`;
   }
 
-  static async start(edgeUrl: string): Promise<Proxy> {
+  static async start(edgeUrl: string): Promise<Relay> {
     const { hostname, port } = new URL(edgeUrl);
     const pairs = new Set<readonly [Socket, Socket]>();
     const server = createServer((near) => {
@@ -31,7 +31,7 @@ export class Proxy {
       }
     });
     await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
-    return new Proxy(server, pairs);
+    return new Relay(server, pairs);
   }
 
   /** `reset`: both ends learn of it at once. `silent`: nothing passes any more, and nobody is told for so long. */
