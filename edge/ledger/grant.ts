@@ -38,6 +38,8 @@ export interface Grant {
   reservedPicoUsd: string;
   promptTokenLimit: number;
   completionTokenLimit: number;
+  /** With an idempotency key: the job runs on when its client leaves, and its answer is kept until then. Null: it is cancelled then. */
+  keepUntilMs: number | null;
 }
 
 export type JobStatus = 'completed' | 'cancelled' | 'failed';

@@ -88,6 +88,7 @@ export class AccountObject extends AccountAdministration {
       reservedPicoUsd: pico.toString(),
       promptTokenLimit: request.promptTokens,
       completionTokenLimit: request.completionTokens,
+      keepUntilMs: null,
     };
     const after = { ...line, state: decision.state ?? line.state };
     return { ok: true, value: grant, headers: limitHeaders(metersOf(decision.account, after, nowMs)) };

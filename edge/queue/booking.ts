@@ -3,7 +3,7 @@ import type { Ending, LiveJob } from './job.ts';
 import { acceptedTokens, endEventOf } from './job.ts';
 import type { LiveJobs } from './live-jobs.ts';
 import type { Outbox } from './outbox.ts';
-import { bill } from './policy.ts';
+import { bill, dropMs } from './policy.ts';
 import type { Sockets } from './sockets.ts';
 import type { QueueStore } from './store.ts';
 
@@ -53,13 +53,15 @@ export class Booking {
     job.end = endEventOf(ending, usage, accepted, backend);
     const { status } = ending;
     const { jobId, keyId, createdMs, model, tariff } = grant;
+    const settlement = { jobId, keyId, createdMs, model, tariff, usage, status, backend };
+    const when = { nowMs, dropMs: dropMs(grant.keepUntilMs, nowMs) };
     this.#store.atomically(() => {
       this.#store.checkpoint(job);
-      this.#store.end(job, job.end!, { jobId, keyId, createdMs, model, tariff, usage, status, backend }, nowMs);
+      this.#store.end(job, job.end!, settlement, when);
     });
     if (ending.status === 'failed') console.warn({ event: 'job_failed', jobId, failure: ending.failure });
-    job.reader?.pump();
-    if (job.reader === null || job.reader.closed) this.#jobs.forget(jobId);
+    for (const reader of job.readers) reader.pump();
+    this.#jobs.forget(job);
     void this.#outbox.flush(nowMs);
   }
 }

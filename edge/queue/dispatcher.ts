@@ -4,7 +4,7 @@ import type { JobEvent, Outcome } from '../api/service.ts';
 import type { Grant } from '../ledger/grant.ts';
 import { Booking } from './booking.ts';
 import type { LiveJob } from './job.ts';
-import { acceptedTokens, newJob } from './job.ts';
+import { acceptedTokens, isWanted, newJob } from './job.ts';
 import { LiveJobs } from './live-jobs.ts';
 import { Losses } from './losses.ts';
 import type { Outbox } from './outbox.ts';
@@ -59,13 +59,13 @@ export class Dispatcher {
   }
 
   /** `policy` is the model's, and holds from now on for all that waits. */
-  submit(grant: Grant, body: string, policy: FallbackPolicy, depth: number): Outcome<LiveJob> {
+  submit(grant: Grant, body: string, policy: FallbackPolicy, depth: number): Outcome<null> {
     const nowMs = Date.now();
+    // The edge sends a job again when no answer came: it is one job by its id, however often it is sent.
+    if (this.#store.known([grant.jobId]).length > 0) return { ok: true, value: null };
     if (grant.expiresMs <= nowMs) return { ok: false, failure: { code: 'grant_expired' } };
     if (body.length > MAX_BODY_BYTES || new TextEncoder().encode(body).byteLength > MAX_BODY_BYTES)
       return { ok: false, failure: { code: 'body_too_large', limitBytes: MAX_BODY_BYTES } };
-    if (this.#store.known([grant.jobId]).length > 0)
-      return { ok: false, failure: { code: 'conflict', reason: 'The job was submitted already.' } };
     if (policy !== this.#policy) this.#store.setFallbackPolicy(policy);
     this.#policy = policy;
     const numFree = eligible(this.#sockets.seats(nowMs), policy).reduce((sum, seat) => sum + Math.max(0, seat.free), 0);
@@ -74,41 +74,39 @@ export class Dispatcher {
     const job = newJob(grant, this.#store.insert(grant, body, nowMs), nowMs);
     this.#jobs.keep(job);
     this.#jobs.enqueue(job);
-    return { ok: true, value: job };
+    return { ok: true, value: null };
   }
 
-  /** A stream of the job's events from its `fromToken`-th token; an earlier reader of the same job is ended. Null: no such job. */
+  /** A stream of the job's events from its `fromToken`-th token, beside those of its other readers. Null: no such job. */
   read(jobId: string, fromToken: number): EventReader | null {
     const nowMs = Date.now();
     const job = this.#jobs.get(jobId) ?? this.#store.find(jobId, nowMs);
     if (job === null) return null;
     this.#jobs.keep(job);
     const next = (place: Place) => this.#eventAfter(job, place);
-    job.reader?.abort('another reader took over');
     const reader = new EventReader(next, fromToken, () => this.leave(jobId, reader), nowMs);
-    job.reader = reader;
+    job.readers.add(reader);
     this.dispatch();
     return reader;
   }
 
-  /** A reader went away: its job is cancelled, unless another reader has it. */
+  /** A reader went away: its job is cancelled, unless somebody else waits for it. */
   leave(jobId: string, reader: EventReader): void {
     const job = this.#jobs.get(jobId);
-    if (job === undefined || job.reader !== reader) return;
-    job.reader = null;
-    if (job.end === null) this.#cancel(job);
-    else this.#jobs.forget(jobId);
+    if (job === undefined || !job.readers.delete(reader)) return;
+    if (job.end !== null) this.#jobs.forget(job);
+    else if (!isWanted(job)) this.#cancel(job);
   }
 
   /** Gives waiting jobs to free workers; one that nobody reads, after a restart, waits until somebody does. */
   dispatch(): void {
-    const read = this.#jobs.waiting.filter((job) => job.reader !== null);
-    if (read.length === 0) return;
+    const wanted = this.#jobs.waiting.filter(isWanted);
+    if (wanted.length === 0) return;
     const nowMs = Date.now();
     const seats = this.#sockets.seats(nowMs);
-    if (lacksFallback(seats, this.#policy)) this.#wantFallback(read[0]!.grant.model);
+    if (lacksFallback(seats, this.#policy)) this.#wantFallback(wanted[0]!.grant.model);
     const leased = new Set<LiveJob>();
-    for (const { jobId, socketId } of assign(read, eligible(seats, this.#policy))) {
+    for (const { jobId, socketId } of assign(wanted, eligible(seats, this.#policy))) {
       const job = this.#jobs.get(jobId)!;
       leased.add(job);
       const connection = this.#sockets.get(socketId)!;
@@ -144,14 +142,14 @@ export class Dispatcher {
     for (const job of this.#jobs.values()) {
       if (job.end !== null) {
         const forgotten = nowMs - job.sinceMs >= KEEP_ENDED_MS;
-        if (forgotten) job.reader?.abort('the job was read too late');
-        if (forgotten || job.reader === null || job.reader.closed) this.#jobs.forget(job.id);
+        if (forgotten) for (const reader of job.readers) reader.abort('the job was read too late');
+        this.#jobs.forget(job);
         continue;
       }
       if (job.lease !== null && nowMs - job.lease.heardMs >= LEASE_MS) this.#losses.expire(job);
       if (job.tail.length > 0 && nowMs - job.tailSinceMs >= CHECKPOINT_MS) this.#booking.checkpoint(job);
-      job.reader?.keepAlive(nowMs);
-      if (job.reader === null && nowMs - job.sinceMs >= REATTACH_MS) this.#cancel(job);
+      for (const reader of job.readers) reader.keepAlive(nowMs);
+      if (!isWanted(job) && nowMs - job.sinceMs >= REATTACH_MS) this.#cancel(job);
     }
     this.dispatch();
   }

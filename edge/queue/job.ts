@@ -44,7 +44,7 @@ export interface LiveJob {
   /** When the oldest token of the tail came. */
   tailSinceMs: number;
   end: EndEvent | null;
-  reader: EventReader | null;
+  readonly readers: Set<EventReader>;
   /** When it came into this instance's memory, and later when it ended. */
   sinceMs: number;
 }
@@ -64,9 +64,14 @@ export function newJob(grant: Grant, seq: number, nowMs: number): LiveJob {
     tail: [],
     tailSinceMs: nowMs,
     end: null,
-    reader: null,
+    readers: new Set(),
     sinceMs: nowMs,
   };
+}
+
+/** Whether anybody waits for it: a reader, or a client that may come back with its idempotency key. */
+export function isWanted(job: LiveJob): boolean {
+  return job.readers.size > 0 || job.grant.keepUntilMs !== null;
 }
 
 export function acceptedTokens(job: LiveJob): number {

@@ -26,8 +26,10 @@ export class LiveJobs {
     this.#jobs.set(job.id, job);
   }
 
-  forget(id: string): void {
-    this.#jobs.delete(id);
+  /** Drops an ended job once nobody reads it; it stays in storage. */
+  forget(job: LiveJob): void {
+    for (const reader of job.readers) if (reader.closed) job.readers.delete(reader);
+    if (job.readers.size === 0) this.#jobs.delete(job.id);
   }
 
   /** Puts a job without a lease into the line. */

@@ -11,7 +11,7 @@ import type { Grant } from '../ledger/grant.ts';
 import { Dispatcher } from './dispatcher.ts';
 import { FallbackLink } from './fallback-link.ts';
 import { Outbox } from './outbox.ts';
-import { type FallbackPolicy, KEEP_ENDED_MS, nextWakeMs, WAKE_MS } from './policy.ts';
+import { type FallbackPolicy, nextWakeMs, WAKE_MS } from './policy.ts';
 import type { EventReader } from './reader.ts';
 import type { Connection } from './sockets.ts';
 import { Sockets } from './sockets.ts';
@@ -117,7 +117,7 @@ export class QueueObject extends DurableObject<Env> {
     this.#dispatcher.tick(queueTimeoutMs(this.env));
     const nowMs = Date.now();
     await this.#outbox.flush(nowMs);
-    this.#store.drop(nowMs - KEEP_ENDED_MS);
+    this.#store.drop(nowMs);
     this.#keepTime();
   }
 
@@ -210,7 +210,7 @@ export class QueueObject extends DurableObject<Env> {
     if (!this.#dispatcher.idle || !this.#fallback.isClosed) this.#ticker ??= setInterval(() => this.#tick(), TICK_MS);
     const unsettled = !this.#dispatcher.idle || this.#store.numUnsettled() > 0;
     if (unsettled && this.#alarmMs !== null && this.#alarmMs <= Date.now() + WAKE_MS) return;
-    const wakeMs = nextWakeMs(unsettled, this.#store.oldestEndedMs(), Date.now());
+    const wakeMs = nextWakeMs(unsettled, this.#store.nextDropMs(), Date.now());
     if (wakeMs === null || (this.#alarmMs !== null && this.#alarmMs <= wakeMs)) return;
     this.#alarmMs = wakeMs;
     this.ctx.storage.setAlarm(wakeMs);

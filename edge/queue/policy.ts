@@ -20,7 +20,7 @@ export const CHECKPOINT_MS = 2_000;
 export const WAITING_MS = 2_500;
 /** A job without a reader, after the object was restarted, is cancelled when nobody re-attaches in this time. */
 export const REATTACH_MS = 10_000;
-/** An ended job stays readable for this long. */
+/** An ended job stays readable for this long, one with an idempotency key longer. */
 export const KEEP_ENDED_MS = 600_000;
 /** While anything is not settled the object wakes at least this often, even after a crash. */
 export const WAKE_MS = 15_000;
@@ -141,8 +141,12 @@ export function retryDelayMs(attempts: number): number {
   return Math.min(60_000, 250 * 2 ** Math.min(attempts, 16));
 }
 
-/** When the object must wake: soon while anything is unsettled, else to drop the oldest ended job. Null: never. */
-export function nextWakeMs(unsettled: boolean, oldestEndedMs: number | null, nowMs: number): number | null {
-  if (unsettled) return nowMs + WAKE_MS;
-  return oldestEndedMs === null ? null : oldestEndedMs + KEEP_ENDED_MS;
+/** When to drop a job that ends now. */
+export function dropMs(keepUntilMs: number | null, nowMs: number): number {
+  return Math.max(nowMs + KEEP_ENDED_MS, keepUntilMs ?? 0);
+}
+
+/** When the object must wake: soon while anything is unsettled, else when the first ended job is to be dropped. Null: never. */
+export function nextWakeMs(unsettled: boolean, nextDropMs: number | null, nowMs: number): number | null {
+  return unsettled ? nowMs + WAKE_MS : nextDropMs;
 }

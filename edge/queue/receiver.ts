@@ -35,7 +35,7 @@ export class Receiver {
     }
     for (const job of touched) {
       if (job.tail.length >= CHECKPOINT_TOKENS) this.#booking.checkpoint(job);
-      job.reader?.pump();
+      for (const reader of job.readers) reader.pump();
     }
     return ended;
   }

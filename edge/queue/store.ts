@@ -53,7 +53,7 @@ export class QueueStore {
   /** Every job that has not ended, in the order of arrival; without readers, and with the tokens that reached storage. */
   live(nowMs: number): LiveJob[] {
     return this.#sql
-      .exec<Row>('SELECT * FROM job WHERE ended_ms IS NULL ORDER BY seq')
+      .exec<Row>('SELECT * FROM job WHERE drop_ms IS NULL ORDER BY seq')
       .toArray()
       .map((row) => this.#jobOf(row, nowMs));
   }
@@ -106,18 +106,19 @@ export class QueueStore {
   }
 
   /** Ends a job and puts its settlement into the outbox; call it inside a transaction with its last checkpoint. */
-  end(job: LiveJob, event: EndEvent, settlement: SettleRequest, nowMs: number): void {
+  end(job: LiveJob, event: EndEvent, settlement: SettleRequest, when: { nowMs: number; dropMs: number }): void {
     this.#sql.exec(
-      "UPDATE job SET socket_id = NULL, body = '', ending = ?, ended_ms = ?, started = ?, backend = ?, death_list = ? WHERE seq = ?",
+      "UPDATE job SET socket_id = NULL, body = '', ending = ?, ended_ms = ?, drop_ms = ?, started = ?, backend = ?, death_list = ? WHERE seq = ?",
       JSON.stringify(event),
-      nowMs,
+      when.nowMs,
+      when.dropMs,
       job.started === null ? null : JSON.stringify(job.started),
       job.backend,
       JSON.stringify(job.deaths),
       job.seq,
     );
     const json = JSON.stringify(settlement);
-    this.#sql.exec('INSERT INTO outbox VALUES (?, ?, ?, 0, ?)', job.id, job.grant.accountId, json, nowMs);
+    this.#sql.exec('INSERT INTO outbox VALUES (?, ?, ?, 0, ?)', job.id, job.grant.accountId, json, when.nowMs);
   }
 
   /** Accounts with a settlement whose time has come. */
@@ -154,15 +155,16 @@ export class QueueStore {
     return this.#one('SELECT COUNT(*) AS count FROM outbox')!.count as number;
   }
 
-  oldestEndedMs(): number | null {
-    return this.#one('SELECT MIN(ended_ms) AS oldest FROM job')!.oldest as number | null;
+  /** When the next ended job is to be dropped. */
+  nextDropMs(): number | null {
+    return this.#one('SELECT MIN(drop_ms) AS next FROM job')!.next as number | null;
   }
 
-  /** Drops jobs that ended before a time. */
-  drop(beforeMs: number): void {
+  /** Drops ended jobs whose time has come. */
+  drop(nowMs: number): void {
     const rows = this.#sql.exec<{ id: string }>(
-      'DELETE FROM job WHERE seq IN (SELECT seq FROM job WHERE ended_ms <= ? LIMIT ?) RETURNING id',
-      beforeMs,
+      'DELETE FROM job WHERE seq IN (SELECT seq FROM job WHERE drop_ms <= ? LIMIT ?) RETURNING id',
+      nowMs,
       DROP_AT_ONCE,
     );
     for (const { id } of rows.toArray()) this.#sql.exec('DELETE FROM chunk WHERE job_id = ?', id);
@@ -200,7 +202,8 @@ export class QueueStore {
   }
 
   #jobOf(row: Row, nowMs: number): LiveJob {
-    const grant: Grant = JSON.parse(row.grant as string);
+    // A job of before idempotency keys has none.
+    const grant: Grant = { keepUntilMs: null, ...JSON.parse(row.grant as string) };
     const id = row.id as string;
     const epoch = row.epoch as number;
     const socketId = row.socket_id as string | null;
@@ -222,7 +225,7 @@ export class QueueStore {
       tail: [],
       tailSinceMs: nowMs,
       end: row.ending === null ? null : JSON.parse(row.ending as string),
-      reader: null,
+      readers: new Set(),
       sinceMs: nowMs,
     };
   }

@@ -3,6 +3,7 @@ import { expect, test } from 'vitest';
 import {
   assign,
   bill,
+  dropMs,
   eligible,
   fateAfter,
   lacksFallback,
@@ -85,6 +86,12 @@ test('accepted tokens are billed however the job ended; nothing is before the fi
 test('retries grow to a minute, and an unsettled queue wakes soon', () => {
   expect([1, 2, 3, 100].map(retryDelayMs)).toEqual([500, 1000, 2000, 60_000]);
   expect(nextWakeMs(true, 0, 1000)).toBe(16_000);
-  expect(nextWakeMs(false, 5, 1000)).toBe(600_005);
+  expect(nextWakeMs(false, 600_005, 1000)).toBe(600_005);
   expect(nextWakeMs(false, null, 1000)).toBeNull();
+});
+
+test('an ended job is kept for ten minutes, and one with an idempotency key as long as its key', () => {
+  expect(dropMs(null, 1000)).toBe(601_000);
+  expect(dropMs(86_400_000, 1000)).toBe(86_400_000);
+  expect(dropMs(5_000, 1_000_000)).toBe(1_600_000);
 });
