@@ -49,7 +49,8 @@ export class AccountObject extends Account {
       case undefined:
         return;
       case 'twice':
-        return super.settle(requests);
+        super.settle(requests);
+        return;
       case 'late':
         setTimeout(() => super.settle(requests), LATE_MS);
         return;
