@@ -96,6 +96,8 @@ export class Client {
         headers: {
           authorization: `Bearer ${this.#apiKey}`,
           'content-type': 'application/json',
+          // A connection of its own: one that is kept may be closed by the server just when it is used again.
+          connection: 'close',
           ...(key !== null && { 'idempotency-key': key }),
           ...(lastEventId !== null && { 'last-event-id': lastEventId }),
         },

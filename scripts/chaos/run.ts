@@ -21,6 +21,8 @@ const LIMITS = { requests_per_min: 1_000_000, tokens_per_min: 1_000_000_000, con
 const CALM_MS = 240_000;
 /** Asking the ledger by pages costs it: not all the time. */
 const BALANCES_MS = 5_000;
+const MAX_WAVES = 20;
+const MIN_WAVE = 50;
 
 export interface RunOptions {
   requests: number;
@@ -77,12 +79,14 @@ export async function run(options: RunOptions): Promise<RunResult> {
     faults.start();
     const asked = askedOf(seed, requests, scripts);
     const outcomes: Outcome[] = [];
-    await inParallel(asked, concurrency, async (one) => {
-      const client = clients[one.index % clients.length]!;
-      outcomes.push(...(await client.run(one, scripts[one.script]!)));
-      if (outcomes.length % 500 === 0)
-        log(`${outcomes.length} answers after ${((performance.now() - startedMs) / 1000).toFixed(0)} s`);
-    });
+    for (const wave of wavesOf(asked)) {
+      await inParallel(wave, concurrency, async (one) => {
+        const client = clients[one.index % clients.length]!;
+        outcomes.push(...(await client.run(one, scripts[one.script]!)));
+      });
+      log(`${outcomes.length} answers after ${((performance.now() - startedMs) / 1000).toFixed(0)} s`);
+      await faults.evictQueues();
+    }
     await faults.stop();
     const chaosS = (performance.now() - startedMs) / 1000;
     log(`all clients are done after ${chaosS.toFixed(1)} s; waiting for calm`);
@@ -142,6 +146,12 @@ async function calm(edge: Edge): Promise<void> {
     if (reserved.size === 0 && !lives && exported.length === ledger.length) return;
     await wait(1000);
   }
+}
+
+/** Between two waves nobody asks for anything for a moment. */
+function wavesOf<Item>(items: readonly Item[]): Item[][] {
+  const size = Math.max(MIN_WAVE, Math.ceil(items.length / MAX_WAVES));
+  return Array.from({ length: Math.ceil(items.length / size) }, (_, at) => items.slice(at * size, (at + 1) * size));
 }
 
 async function openAccount(edge: Edge, name: string): Promise<string> {

@@ -49,6 +49,8 @@ export interface Verdict {
   unaccepted_leases: number;
   tries: number;
   resumed_streams: number;
+  /** That clients received of answers that did not finish, and that were on no disk when their queue crashed: nobody pays for them. */
+  received_and_not_booked: number;
   /** What tries ended with that were refused or failed by name. */
   failures: Record<string, number>;
   /** The first of what is wrong, in words. */
@@ -120,6 +122,7 @@ export function verdictOf({ outcomes, undisturbed, books, balances, lastBalances
     released_rows: released.length,
     tries: outcomes.reduce((sum, { tries }) => sum + tries.length, 0),
     resumed_streams: outcomes.flatMap(({ tries }) => tries).filter(({ resumed }) => resumed).length,
+    received_and_not_booked: notBooked(outcomes, rows),
     failures,
     wrong: wrong.slice(0, SHOWN),
   };
@@ -187,18 +190,29 @@ function againstLedger(
   const row = rows.get(jobId);
   if (row === undefined) return `job ${jobId} was admitted and has no row`;
   const booked = `job ${jobId} is booked as ${row.status} with ${row.completionTokens} tokens`;
-  if (row.completionTokens < received.pieces.length && received.completionTokens === null)
-    return `${booked}; the client has ${received.pieces.length}`;
   if (received.end.kind === 'finished')
     return row.status === 'completed' && row.completionTokens === received.completionTokens
       ? null
       : `${booked}; the client was told ${received.completionTokens}`;
+  // Fewer than the client saw are booked where the queue crashed before it had them on disk and the job then ended otherwise; never more.
+  if (row.completionTokens > (expected.completionTokens ?? 0))
+    return `${booked}; the whole answer has ${expected.completionTokens}`;
   if (row.status === 'released') return `${booked}; the client had an answer`;
   // With a key and nobody there to read it, a job runs to its end.
   const abandoned = kind === 'left' && dropped && key !== null && tries.length === 1;
   if (abandoned && (row.status !== 'completed' || row.completionTokens !== expected.completionTokens))
     return `${booked}; it was abandoned under a key and should have run to ${expected.completionTokens}`;
   return null;
+}
+
+function notBooked(outcomes: readonly Outcome[], rows: ReadonlyMap<string, LedgerRow>): number {
+  const most = new Map<string, number>();
+  for (const { jobId, received } of outcomes.flatMap(({ tries }) => tries))
+    if (jobId !== null && received.end.kind !== 'finished')
+      most.set(jobId, Math.max(most.get(jobId) ?? 0, received.pieces.length));
+  let tokens = 0;
+  for (const [jobId, pieces] of most) tokens += Math.max(0, pieces - (rows.get(jobId)?.completionTokens ?? 0));
+  return tokens;
 }
 
 function jobsByKey(outcomes: readonly Outcome[]): Map<string, Set<string>> {
