@@ -35,8 +35,10 @@ export type Failure =
   | { code: 'rate_limited'; limit: 'requests' | 'tokens' | 'concurrency'; retryAfterS: number }
   | { code: 'queue_full'; depth: number; retryAfterS: number }
   | { code: 'no_capacity'; waitedMs: number; retryAfterS: number }
-  /** The worker that held the lease went away in mid-answer; `tokens` were accepted before. */
+  /** One worker after another went away while it answered; `tokens` were accepted before. */
   | { code: 'worker_lost'; tokens: number }
+  /** `deaths` workers were lost at the same place of the answer, after `tokens` of it: the request is taken for the cause. */
+  | { code: 'poison_prompt'; deaths: number; tokens: number }
   /** A worker tokenized the prompt to more than the ledger had reserved; nothing is billed. */
   | { code: 'reservation_exceeded'; promptTokens: number; reservedTokens: number }
   | { code: 'grant_expired' }
@@ -100,7 +102,7 @@ export function describe(failure: Failure): string {
 }
 
 export interface HttpFailure {
-  status: 400 | 401 | 402 | 403 | 404 | 405 | 409 | 410 | 413 | 415 | 429 | 500 | 503;
+  status: 400 | 401 | 402 | 403 | 404 | 405 | 409 | 410 | 413 | 415 | 422 | 429 | 500 | 503;
   /** OpenAI's `error.type`. */
   type: string;
   /** OpenAI's `error.code`. */
@@ -220,6 +222,13 @@ export function toHttp(failure: Failure): HttpFailure {
       });
     case 'worker_lost':
       return answer(503, 'server_error', 'The worker was lost in the middle of the answer.', { retryAfterS: 1 });
+    case 'poison_prompt':
+      // Not 5xx: clients would send it again by themselves, to two more workers.
+      return answer(
+        422,
+        invalid,
+        `${failure.deaths} workers were lost at the same place of this request's answer; it was given up.`,
+      );
     case 'reservation_exceeded':
       return answer(400, invalid, 'The prompt is longer than its reserved upper bound; nothing was billed.');
     case 'grant_expired':

@@ -4,7 +4,7 @@ import { logInternal } from './refusal.ts';
 import type { ApiContext } from './request.ts';
 
 interface TgiFailure {
-  status: ReturnType<typeof toHttp>['status'] | 422 | 424;
+  status: ReturnType<typeof toHttp>['status'] | 424;
   error: string;
   error_type: string;
 }
@@ -45,6 +45,7 @@ export function toTgi(failure: Failure): TgiFailure {
       return { status, error: 'Model is overloaded', error_type: 'overloaded' };
     case 'generation_failed':
     case 'worker_lost':
+    case 'poison_prompt':
       return { status: 424, error: `Request failed during generation: ${message}`, error_type: 'generation' };
     default:
       return { status, error: message, error_type: code };

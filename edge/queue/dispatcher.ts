@@ -110,9 +110,10 @@ export class Dispatcher {
       const job = this.#jobs.get(jobId)!;
       leased.add(job);
       const connection = this.#sockets.get(socketId)!;
+      const { workerId, backend } = connection.worker!;
       job.epoch += 1;
-      job.lease = { socketId, epoch: job.epoch, fromToken: acceptedTokens(job), heardMs: nowMs };
-      job.backend = connection.worker!.backend;
+      job.lease = { socketId, workerId, epoch: job.epoch, heardMs: nowMs };
+      job.backend = backend;
       connection.jobIds.add(jobId);
       this.#store.update(job);
       const emittedIds = acceptedTokens(job) === 0 ? [] : this.#emittedIds(job);
@@ -137,7 +138,7 @@ export class Dispatcher {
     const nowMs = Date.now();
     for (const connection of this.#sockets.silent(nowMs)) this.disconnect(connection);
     for (const job of overdue(this.#jobs.waiting, queueTimeoutMs, nowMs))
-      this.#booking.end(job, { status: 'failed', failure: noCapacity(job, nowMs), free: true });
+      this.#booking.end(job, { status: 'failed', failure: noCapacity(job, nowMs), free: false });
     for (const job of this.#jobs.values()) {
       if (job.end !== null) {
         const forgotten = nowMs - job.sinceMs >= KEEP_ENDED_MS;

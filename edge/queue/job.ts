@@ -4,13 +4,13 @@ import type { FinishReason, TokenOut } from '../../core/protocol.ts';
 import type { JobEvent, Usage } from '../api/service.ts';
 import type { Grant } from '../ledger/grant.ts';
 import type { Progress } from './lease.ts';
+import type { Death } from './policy.ts';
 import type { EventReader } from './reader.ts';
 
 export interface Lease {
   socketId: string;
+  workerId: string;
   epoch: number;
-  /** Tokens that were accepted before it. */
-  fromToken: number;
   /** When its last frame came, at first when it was made. */
   heardMs: number;
 }
@@ -27,14 +27,16 @@ export interface LiveJob {
   readonly grant: Grant;
   /** Order of arrival; a job that is queued again keeps it and so goes ahead of later ones. */
   readonly seq: number;
-  readonly enqueuedMs: number;
+  /** When it came, or lost its lease. */
+  waitingSinceMs: number;
   /** Leases so far; the live lease has this number. */
   epoch: number;
-  /** Workers that died while they had it. */
-  deaths: number;
+  /** Of workers that had it, in order. */
+  deaths: Death[];
   lease: Lease | null;
   /** Of the worker that has or had it. */
   backend: string | null;
+  /** As the first worker said that began it: later ones do not change what is billed. */
   started: { promptTokens: number; cachedTokens: number } | null;
   /** Accepted tokens in storage; the rest is the tail. */
   stored: number;
@@ -52,9 +54,9 @@ export function newJob(grant: Grant, seq: number, nowMs: number): LiveJob {
     id: grant.jobId,
     grant,
     seq,
-    enqueuedMs: nowMs,
+    waitingSinceMs: nowMs,
     epoch: 0,
-    deaths: 0,
+    deaths: [],
     lease: null,
     backend: null,
     started: null,

@@ -2,7 +2,7 @@
 import type { Failure } from '../../core/errors.ts';
 import type { FinishReason, Frame, TokenOut } from '../../core/protocol.ts';
 
-/** What the queue has accepted of a job under its live lease, and what was reserved for it. */
+/** What the queue has accepted of a job, under all of its leases, and what was reserved for it. */
 export interface Progress {
   started: boolean;
   accepted: number;
@@ -13,6 +13,8 @@ export interface Progress {
 export type Verdict =
   | { kind: 'started'; promptTokens: number; cachedTokens: number }
   | { kind: 'accepted'; tokens: TokenOut[] }
+  /** Nothing that was not booked before: a worker that goes on after another says `started` again. */
+  | { kind: 'repeated' }
   /** `honest`: the worker counts as many tokens as were accepted. */
   | { kind: 'finished'; reason: FinishReason; text: string; honest: boolean }
   /** The worker gave up. */
@@ -29,7 +31,9 @@ export function judge(progress: Progress, frame: Frame): Verdict {
   });
   switch (frame.kind) {
     case 'started':
-      if (progress.started) return broken(`job ${frame.jobId} was started twice under lease ${frame.epoch}`);
+      if (progress.started) return { kind: 'repeated' };
+      if (frame.cachedTokens > frame.promptTokens)
+        return broken(`${frame.cachedTokens} of job ${frame.jobId}'s ${frame.promptTokens} prompt tokens were cached`);
       if (frame.promptTokens > progress.promptTokenLimit)
         return {
           kind: 'broken',

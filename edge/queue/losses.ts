@@ -3,8 +3,8 @@ import type { Booking } from './booking.ts';
 import type { LiveJob } from './job.ts';
 import { acceptedTokens } from './job.ts';
 import type { LiveJobs } from './live-jobs.ts';
-import { afterDeath, deathsAfter } from './policy.ts';
-import { type Connection, kindOf, type Sockets } from './sockets.ts';
+import { fateAfter } from './policy.ts';
+import type { Connection, Sockets } from './sockets.ts';
 import type { QueueStore } from './store.ts';
 
 export class Losses {
@@ -64,18 +64,17 @@ export class Losses {
     this.#lose(job, 'died');
   }
 
+  /** Back to its place in the line, with its accepted tokens; or to its end, when too many died of it. */
   #lose(job: LiveJob, cause: 'died' | 'drained'): void {
-    const { socketId, fromToken } = job.lease!;
-    const lostBy = kindOf(socketId);
-    const accepted = acceptedTokens(job);
-    if (cause === 'died') job.deaths = deathsAfter({ deaths: job.deaths, lostBy, progressed: accepted > fromToken });
-    const fate = afterDeath({ accepted, deaths: job.deaths, lostBy });
-    if (fate.kind === 'fail') {
-      this.#booking.end(job, { status: 'failed', failure: fate.failure, free: false });
+    const { workerId, epoch } = job.lease!;
+    if (cause === 'died') job.deaths.push({ workerId, epoch, tokens: acceptedTokens(job) });
+    const failure = fateAfter(job.deaths);
+    if (failure !== null) {
+      this.#booking.end(job, { status: 'failed', failure, free: false });
       return;
     }
     job.lease = null;
-    job.started = null;
+    job.waitingSinceMs = Date.now();
     this.#store.update(job);
     this.#jobs.enqueue(job);
   }

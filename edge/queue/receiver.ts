@@ -46,6 +46,8 @@ export class Receiver {
       case 'started':
         job.started = { promptTokens: verdict.promptTokens, cachedTokens: verdict.cachedTokens };
         return;
+      case 'repeated':
+        return;
       case 'accepted':
         if (job.tail.length === 0) job.tailSinceMs = nowMs;
         for (const token of verdict.tokens) job.tail.push(token);

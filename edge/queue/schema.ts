@@ -3,6 +3,7 @@
  *
  *   job         one row a job. ended_ms and drop_ms are null while it lives; then the prompt is emptied and the row stays
  *               readable until drop_ms
+ *               (socket_id, worker_id: of its lease; death_list: JSON; deaths was their number before there was a list)
  *   chunk       accepted tokens, a row per checkpoint: `first` is the place of its first token
  *   outbox      settlements that the ledger has not acknowledged
  *   quarantine  workers whose count of tokens was not ours
@@ -22,7 +23,11 @@ CREATE TABLE IF NOT EXISTS setting (name TEXT PRIMARY KEY, value TEXT NOT NULL) 
 `;
 
 /** Columns that came after the tables: storage outlives releases. */
-const COLUMNS: readonly [table: string, column: string, declaration: string][] = [['job', 'drop_ms', 'INTEGER']];
+const COLUMNS: readonly [table: string, column: string, declaration: string][] = [
+  ['job', 'worker_id', 'TEXT'],
+  ['job', 'death_list', "TEXT NOT NULL DEFAULT '[]'"],
+  ['job', 'drop_ms', 'INTEGER'],
+];
 
 /** Makes what is missing; a new database and one of an earlier release end up the same. */
 export function prepare(sql: SqlStorage): void {

@@ -73,10 +73,11 @@ export class QueueStore {
   /** Lease, epoch, deaths, backend and start, as they are now. */
   update(job: LiveJob): void {
     this.#sql.exec(
-      'UPDATE job SET epoch = ?, deaths = ?, socket_id = ?, backend = ?, started = ? WHERE seq = ?',
+      'UPDATE job SET epoch = ?, death_list = ?, socket_id = ?, worker_id = ?, backend = ?, started = ? WHERE seq = ?',
       job.epoch,
-      job.deaths,
+      JSON.stringify(job.deaths),
       job.lease?.socketId ?? null,
+      job.lease?.workerId ?? null,
       job.backend,
       job.started === null ? null : JSON.stringify(job.started),
       job.seq,
@@ -107,13 +108,13 @@ export class QueueStore {
   /** Ends a job and puts its settlement into the outbox; call it inside a transaction with its last checkpoint. */
   end(job: LiveJob, event: EndEvent, settlement: SettleRequest, when: { nowMs: number; dropMs: number }): void {
     this.#sql.exec(
-      "UPDATE job SET socket_id = NULL, body = '', ending = ?, ended_ms = ?, drop_ms = ?, started = ?, backend = ?, deaths = ? WHERE seq = ?",
+      "UPDATE job SET socket_id = NULL, body = '', ending = ?, ended_ms = ?, drop_ms = ?, started = ?, backend = ?, death_list = ? WHERE seq = ?",
       JSON.stringify(event),
       when.nowMs,
       when.dropMs,
       job.started === null ? null : JSON.stringify(job.started),
       job.backend,
-      job.deaths,
+      JSON.stringify(job.deaths),
       job.seq,
     );
     const json = JSON.stringify(settlement);
@@ -211,10 +212,13 @@ export class QueueStore {
       id,
       grant,
       seq: row.seq as number,
-      enqueuedMs: row.enqueued_ms as number,
+      waitingSinceMs: row.epoch === 0 ? (row.enqueued_ms as number) : nowMs,
       epoch,
-      deaths: row.deaths as number,
-      lease: socketId === null ? null : { socketId, epoch, fromToken: 0, heardMs: nowMs },
+      deaths: JSON.parse(row.death_list as string),
+      lease:
+        socketId === null
+          ? null
+          : { socketId, workerId: (row.worker_id as string | null) ?? '', epoch, heardMs: nowMs },
       backend: row.backend as string | null,
       started: row.started === null ? null : JSON.parse(row.started as string),
       stored: stored as number,

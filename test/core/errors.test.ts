@@ -30,6 +30,7 @@ const FAILURES: { [Code in Failure['code']]: Extract<Failure, { code: Code }> } 
   queue_full: { code: 'queue_full', depth: 9, retryAfterS: 2 },
   no_capacity: { code: 'no_capacity', waitedMs: 60_000, retryAfterS: 5 },
   worker_lost: { code: 'worker_lost', tokens: 3 },
+  poison_prompt: { code: 'poison_prompt', deaths: 2, tokens: 3 },
   reservation_exceeded: { code: 'reservation_exceeded', promptTokens: 9, reservedTokens: 8 },
   grant_expired: { code: 'grant_expired' },
   cancelled: { code: 'cancelled', tokens: 3 },

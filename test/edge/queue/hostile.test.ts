@@ -23,7 +23,10 @@ test('a token that no row would hold closes the socket that sent it, and its job
     worker.frames({ ...of, kind: 'tokens', from: 0, tokens: [{ id: 0, logprob: -1, text, special: false, top: [] }] });
     await worker.untilClosed();
   }
-  expect((await events)?.at(-1)).toMatchObject({ failure: { code: 'worker_lost', tokens: 0 }, usage: free });
+  expect((await events)?.at(-1)).toMatchObject({
+    failure: { code: 'poison_prompt', deaths: 2, tokens: 0 },
+    usage: free,
+  });
   expect(await rowOf(account, submission!.jobId)).toMatchObject({ status: 'failed', usage: free });
   expect(await moneyOf(account)).toEqual({ spent: '0', reserved: '0' });
 });

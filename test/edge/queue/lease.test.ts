@@ -33,7 +33,8 @@ test('a job starts once, before anything else, within its reservation', () => {
   });
   expect(judge(fresh, tokens(0, 1))).toMatchObject({ kind: 'broken' });
   expect(judge(fresh, finished(0))).toMatchObject({ kind: 'broken' });
-  expect(judge(running, started(1))).toMatchObject({ kind: 'broken' });
+  expect(judge(fresh, { ...started(3), cachedTokens: 4 } as Frame)).toMatchObject({ kind: 'broken' });
+  expect(judge(running, started(1)), 'by a second worker').toEqual({ kind: 'repeated' });
 });
 
 test('a worker is honest when it counts what was accepted', () => {
