@@ -1,4 +1,4 @@
-/** Edge: the chaos build of the edge in workerd, with its objects, its queue and its D1 on disk, and the hook that breaks them. */
+/** Edge: the chaos build of the edge (or production's) in workerd, with its objects, its queue and its D1 on disk, and the hook that breaks them. */
 import { randomBytes } from 'node:crypto';
 import { createWriteStream } from 'node:fs';
 import { createRequire } from 'node:module';
@@ -26,9 +26,13 @@ export class Edge {
   }
 
   /** Bundles and starts; everything that it keeps, and workerd's log, is below `folder`. */
-  static async start(folder: string, variables: Record<string, string>): Promise<Edge> {
+  static async start(
+    folder: string,
+    variables: Record<string, string>,
+    kind: 'production' | 'chaos' = 'chaos',
+  ): Promise<Edge> {
     Object.assign(process.env, { WRANGLER_SEND_METRICS: 'false', CLOUDFLARE_CF_FETCH_ENABLED: 'false', CI: '1' });
-    const { config, script } = await bundle('chaos', join(folder, 'bundle'));
+    const { config, script } = await bundle(kind, join(folder, 'bundle'));
     const { unstable_getMiniflareWorkerOptions: optionsOf } = await import('wrangler');
     // Wrangler's own copy, so that both always fit.
     const { convertV4MiniflareOptions, Miniflare, NoOpLog } = createRequire(

@@ -1,4 +1,5 @@
 /** Run: one chaos run from an empty edge to its verdict. */
+import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as wait } from 'node:timers/promises';
 import { picoUsdOf } from '../../edge/api/usd.ts';
@@ -103,6 +104,7 @@ export async function run(options: RunOptions): Promise<RunResult> {
       ...{ ledger: ledger as LedgerRow[], exported, reserved, queue },
       journal: await readJournals(pool.journals),
     };
+    await writeFile(join(folder, 'outcomes.json'), JSON.stringify({ scripts, undisturbed, outcomes }));
     const evidence = { outcomes, undisturbed, books, balances: watch.balances, lastBalances };
     return {
       requests,

@@ -88,8 +88,11 @@ export function verdictOf({ outcomes, undisturbed, books, balances, lastBalances
       if (reason !== null) blame(`${name}: ${reason}`);
     }
   }
-  for (const [key, jobs] of jobsByKey(outcomes))
-    if (jobs.size > 1) blame(`the key ${key} made ${jobs.size} jobs: ${[...jobs].join(', ')}`);
+  for (const [key, jobs] of jobsByKey(outcomes)) {
+    // What failed and cost nothing does not hold its key.
+    const paid = [...jobs].filter((job) => (rows.get(job)?.costPico ?? '0') !== '0');
+    if (paid.length > 1) blame(`the key ${key} was paid ${paid.length} times: ${paid.join(', ')}`);
+  }
   const compared = reconcile(books);
   for (const { job, between, reason } of compared.differences) blame(`job ${job}: ${between}: ${reason}`);
   for (const reason of moneyOf(lastBalances, books.ledger)) blame(reason);
