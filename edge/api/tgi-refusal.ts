@@ -9,9 +9,13 @@ interface TgiFailure {
   error_type: string;
 }
 
-/** An answer that ends without its end, in one piece and as events. */
-export const INCOMPLETE = { error: 'Incomplete generation', error_type: 'incomplete_generation' };
-export const INCOMPLETE_STREAM = { error: 'Incomplete generation stream', error_type: 'incomplete_generation_stream' };
+const LOST = toHttp({ code: 'answer_lost', reason: '' }).message;
+/** An answer that ends without its end, in one piece and as events: TGI's words, and what they leave open. */
+export const INCOMPLETE = { error: `Incomplete generation: ${LOST}`, error_type: 'incomplete_generation' };
+export const INCOMPLETE_STREAM = {
+  error: `Incomplete generation stream: ${LOST}`,
+  error_type: 'incomplete_generation_stream',
+};
 
 export function toTgi(failure: Failure): TgiFailure {
   const validation = (rule: string): TgiFailure => ({

@@ -21,7 +21,7 @@ import {
   REATTACH_MS,
   refusalOf,
 } from './policy.ts';
-import type { Place } from './reader.ts';
+import type { Place, ReaderLoad } from './reader.ts';
 import { EventReader } from './reader.ts';
 import { Receiver } from './receiver.ts';
 import type { Connection, Sockets } from './sockets.ts';
@@ -88,6 +88,10 @@ export class Dispatcher {
     job.readers.add(reader);
     this.dispatch();
     return reader;
+  }
+
+  readers(): ReaderLoad[] {
+    return [...this.#jobs.values()].flatMap((job) => [...job.readers].map((reader) => reader.load(job.id)));
   }
 
   /** A reader went away: its job is cancelled, unless somebody else waits for it. */

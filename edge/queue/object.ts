@@ -12,7 +12,7 @@ import { Dispatcher } from './dispatcher.ts';
 import { FallbackLink } from './fallback-link.ts';
 import { Outbox } from './outbox.ts';
 import { type FallbackPolicy, nextWakeMs, WAKE_MS } from './policy.ts';
-import type { EventReader } from './reader.ts';
+import type { EventReader, ReaderLoad } from './reader.ts';
 import type { Connection } from './sockets.ts';
 import { Sockets } from './sockets.ts';
 import { QueueStore } from './store.ts';
@@ -74,6 +74,11 @@ export class QueueObject extends DurableObject<Env> {
   /** Which of these jobs this object has, living, ended or not settled: the ledger asks before it releases a reservation. */
   known(jobIds: string[]): string[] {
     return this.#store.known(jobIds);
+  }
+
+  /** What each reader of a job holds in memory. */
+  readers(): ReaderLoad[] {
+    return this.#dispatcher.readers();
   }
 
   /** Lets a quarantined worker in again. */

@@ -85,7 +85,7 @@ describe('the openai client', () => {
 
   it.each([
     ['fails', [started, tokens(0, 'a'), failed({ code: 'worker_lost', tokens: 1 })], 'worker_lost'],
-    ['is cut', [started, tokens(0, 'a')], 'internal'],
+    ['is cut', [started, tokens(0, 'a')], 'answer_lost'],
   ])('throws when a stream %s, after the text that came', async (_, steps, code) => {
     const { openai } = client({ steps });
     const stream = await openai.chat.completions.create({ model: MODEL_ID, messages, stream: true });
