@@ -177,7 +177,7 @@ export class QueueObject extends DurableObject<Env> {
   }
 
   async #hello(connection: Connection, hello: Extract<WorkerMessage, { type: 'hello' }>): Promise<void> {
-    const { protocol, workerId, backend, model, credits } = hello;
+    const { protocol, workerId, backend, model, credits, leases } = hello;
     const invalid = (param: string, reason: string) =>
       this.#refuse(connection, { code: 'invalid_request', param, reason });
     if ((backend === 'edge-wasm') !== (connection.kind === 'fallback'))
@@ -197,10 +197,9 @@ export class QueueObject extends DurableObject<Env> {
       return this.#dispatcher.disconnect(connection);
     }
     if (this.#sockets.get(connection.id) === null) return;
-    for (const other of this.#sockets.ofWorker(workerId)) if (other !== connection) this.#dispatcher.disconnect(other);
     this.#sockets.announce(connection, { workerId, backend, credits, draining: false });
     this.#sockets.send(connection, { type: 'welcome', protocol: PROTOCOL_VERSION, heartbeatMs: HEARTBEAT_MS });
-    this.#dispatcher.dispatch();
+    this.#dispatcher.welcome(connection, leases);
   }
 
   #refuse(connection: Connection, failure: Failure): void {
