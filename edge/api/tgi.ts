@@ -3,7 +3,7 @@ import { OpenAPIHono, z } from '@hono/zod-openapi';
 import { failureOf } from '../../core/errors.ts';
 import { EVENT_STREAM_HEADERS, eventStream } from './event-stream.ts';
 import { JobReader, LEASE_WAIT_MS } from './job-reader.ts';
-import { json, jsonOrEvents, security } from './openapi.ts';
+import { json, jsonOrEvents, RETRY_HEADERS, retryResponses, security } from './openapi.ts';
 import { logInternal } from './refusal.ts';
 import {
   type ApiContext,
@@ -161,10 +161,15 @@ function describeRoute(app: OpenAPIHono<ApiEnv>, route: Route): void {
     summary: about.summary,
     tags: ['Text Generation Inference'],
     security,
-    request: { body: { required: true, content: { 'application/json': { schema: GenerateRequest } } } },
+    request: {
+      headers: RETRY_HEADERS,
+      body: { required: true, content: { 'application/json': { schema: GenerateRequest } } },
+    },
     responses: {
       200: about.ok,
+      400: json('A header or the JSON is wrong', TgiError),
       401: json('The key is wrong or missing', TgiError),
+      ...retryResponses(TgiError),
       422: json('A parameter is wrong or not supported yet', TgiError),
       424: json('The generation failed', TgiError),
       429: json('A limit is reached or the queue is full', TgiError),

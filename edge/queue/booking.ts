@@ -4,7 +4,7 @@ import { acceptedTokens, endEventOf } from './job.ts';
 import type { LiveJobs } from './live-jobs.ts';
 import type { Outbox } from './outbox.ts';
 import { bill, dropMs } from './policy.ts';
-import type { Sockets } from './sockets.ts';
+import type { Connection, Sockets } from './sockets.ts';
 import type { QueueStore } from './store.ts';
 
 export class Booking {
@@ -35,6 +35,11 @@ export class Booking {
   stop(job: LiveJob): void {
     const connection = job.lease === null ? null : this.#sockets.get(job.lease.socketId);
     if (connection !== null) this.#sockets.send(connection, { type: 'cancel', jobId: job.id, epoch: job.epoch });
+  }
+
+  /** Tells the worker that it need not keep the frames of a job that it ended; the message leaves when the end is durable. */
+  confirmEnd(job: LiveJob, connection: Connection): void {
+    this.#sockets.send(connection, { type: 'ended', jobId: job.id, epoch: job.epoch });
   }
 
   /** The end of a job, wherever it is: its last tokens, its end event and its settlement in one write. */

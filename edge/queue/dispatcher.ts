@@ -1,5 +1,5 @@
 /** Dispatcher: the life of every job in one queue object, from submission over leases and frames to its end and settlement. */
-import type { Frame } from '../../core/protocol.ts';
+import type { Frame, HeldLease } from '../../core/protocol.ts';
 import type { JobEvent, Outcome } from '../api/service.ts';
 import type { Grant } from '../ledger/grant.ts';
 import { Booking } from './booking.ts';
@@ -21,7 +21,7 @@ import {
   REATTACH_MS,
   refusalOf,
 } from './policy.ts';
-import type { Place } from './reader.ts';
+import type { Place, ReaderLoad } from './reader.ts';
 import { EventReader } from './reader.ts';
 import { Receiver } from './receiver.ts';
 import type { Connection, Sockets } from './sockets.ts';
@@ -90,6 +90,10 @@ export class Dispatcher {
     return reader;
   }
 
+  readers(): ReaderLoad[] {
+    return [...this.#jobs.values()].flatMap((job) => [...job.readers].map((reader) => reader.load(job.id)));
+  }
+
   /** A reader went away: its job is cancelled, unless somebody else waits for it. */
   leave(jobId: string, reader: EventReader): void {
     const job = this.#jobs.get(jobId);
@@ -98,11 +102,11 @@ export class Dispatcher {
     else if (!isWanted(job)) this.#cancel(job);
   }
 
-  /** Gives waiting jobs to free workers; one that nobody reads, after a restart, waits until somebody does. */
+  /** Gives waiting jobs to free workers; one that nobody reads, after a restart, waits until somebody does, and one whose worker may come back a moment. */
   dispatch(): void {
-    const wanted = this.#jobs.waiting.filter(isWanted);
-    if (wanted.length === 0) return;
     const nowMs = Date.now();
+    const wanted = this.#jobs.waiting.filter((job) => isWanted(job) && job.heldUntilMs <= nowMs);
+    if (wanted.length === 0) return;
     const seats = this.#sockets.seats(nowMs);
     if (lacksFallback(seats, this.#policy)) this.#wantFallback(wanted[0]!.grant.model);
     const leased = new Set<LiveJob>();
@@ -112,7 +116,8 @@ export class Dispatcher {
       const connection = this.#sockets.get(socketId)!;
       const { workerId, backend } = connection.worker!;
       job.epoch += 1;
-      job.lease = { socketId, workerId, epoch: job.epoch, heardMs: nowMs };
+      job.lease = { socketId, epoch: job.epoch, heardMs: nowMs, phase: 'flowing' };
+      job.holder = workerId;
       job.backend = backend;
       connection.jobIds.add(jobId);
       this.#store.update(job);
@@ -133,10 +138,17 @@ export class Dispatcher {
     this.dispatch();
   }
 
+  /** A worker said hello: it goes on with those of its leases that nobody else has. */
+  welcome(connection: Connection, leases: readonly HeldLease[]): void {
+    this.#losses.takeBack(connection, leases);
+    this.dispatch();
+  }
+
   /** What time brings: checkpoints, `waiting` events, jobs and sockets that waited too long. */
   tick(queueTimeoutMs: number): void {
     const nowMs = Date.now();
     for (const connection of this.#sockets.silent(nowMs)) this.disconnect(connection);
+    this.#losses.giveUp(nowMs);
     for (const job of overdue(this.#jobs.waiting, queueTimeoutMs, nowMs))
       this.#booking.end(job, { status: 'failed', failure: noCapacity(job, nowMs), free: false });
     for (const job of this.#jobs.values()) {

@@ -9,10 +9,11 @@ import type { EventReader } from './reader.ts';
 
 export interface Lease {
   socketId: string;
-  workerId: string;
   epoch: number;
   /** When its last frame came, at first when it was made. */
   heardMs: number;
+  /** `replaying`: its worker was told what was accepted, and frames that were on their way may come before those it sends again. */
+  phase: 'flowing' | 'replaying';
 }
 
 export type Ending =
@@ -34,6 +35,10 @@ export interface LiveJob {
   /** Of workers that had it, in order. */
   deaths: Death[];
   lease: Lease | null;
+  /** The worker that has the latest lease. Without a lease: it may come back with it. Null: nobody may. */
+  holder: string | null;
+  /** A waiting job is not leased before: its holder may come back with it. */
+  heldUntilMs: number;
   /** Of the worker that has or had it. */
   backend: string | null;
   /** As the first worker said that began it: later ones do not change what is billed. */
@@ -58,6 +63,8 @@ export function newJob(grant: Grant, seq: number, nowMs: number): LiveJob {
     epoch: 0,
     deaths: [],
     lease: null,
+    holder: null,
+    heldUntilMs: 0,
     backend: null,
     started: null,
     stored: 0,
@@ -81,6 +88,7 @@ export function acceptedTokens(job: LiveJob): number {
 export function progressOf(job: LiveJob): Progress {
   return {
     started: job.started !== null,
+    phase: job.lease?.phase ?? 'flowing',
     accepted: acceptedTokens(job),
     promptTokenLimit: job.grant.promptTokenLimit,
     completionTokenLimit: job.grant.completionTokenLimit,

@@ -14,7 +14,7 @@ import { FallbackLink } from './fallback-link.ts';
 import { Outbox } from './outbox.ts';
 import { jobsAfter } from './overview.ts';
 import { type FallbackPolicy, nextWakeMs, WAKE_MS } from './policy.ts';
-import type { EventReader } from './reader.ts';
+import type { EventReader, ReaderLoad } from './reader.ts';
 import type { Connection } from './sockets.ts';
 import { Sockets } from './sockets.ts';
 import { QueueStore } from './store.ts';
@@ -81,6 +81,11 @@ export class QueueObject extends DurableObject<Env> {
   /** For reconciliation: its jobs after a place in the order of arrival. */
   jobs(after: number, limit: number): QueueJob[] {
     return jobsAfter(this.ctx.storage.sql, after, limit);
+  }
+
+  /** What each reader of a job holds in memory. */
+  readers(): ReaderLoad[] {
+    return this.#dispatcher.readers();
   }
 
   /** Lets a quarantined worker in again. */
@@ -179,7 +184,7 @@ export class QueueObject extends DurableObject<Env> {
   }
 
   async #hello(connection: Connection, hello: Extract<WorkerMessage, { type: 'hello' }>): Promise<void> {
-    const { protocol, workerId, backend, model, credits } = hello;
+    const { protocol, workerId, backend, model, credits, leases } = hello;
     const invalid = (param: string, reason: string) =>
       this.#refuse(connection, { code: 'invalid_request', param, reason });
     if ((backend === 'edge-wasm') !== (connection.kind === 'fallback'))
@@ -199,10 +204,9 @@ export class QueueObject extends DurableObject<Env> {
       return this.#dispatcher.disconnect(connection);
     }
     if (this.#sockets.get(connection.id) === null) return;
-    for (const other of this.#sockets.ofWorker(workerId)) if (other !== connection) this.#dispatcher.disconnect(other);
     this.#sockets.announce(connection, { workerId, backend, credits, draining: false });
     this.#sockets.send(connection, { type: 'welcome', protocol: PROTOCOL_VERSION, heartbeatMs: HEARTBEAT_MS });
-    this.#dispatcher.dispatch();
+    this.#dispatcher.welcome(connection, leases);
   }
 
   #refuse(connection: Connection, failure: Failure): void {

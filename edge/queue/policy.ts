@@ -13,6 +13,11 @@ const MAX_DEATHS_IN_ALL = 5;
 export const SILENT_SOCKET_MS = 45_000;
 /** A lease without a frame for so long has expired, though its worker still pings: far above a prefill of a long prompt on a CPU. */
 export const LEASE_MS = 600_000;
+/**
+ * How long a worker whose socket is gone may take to come back before it counts as dead. A job waits so long for it only after this
+ * object was restarted, when every socket went at once, or when one death more would end it; else another worker takes it at once.
+ */
+export const RETURN_MS = 2_000;
 /** Tokens are written to storage every so many, or when the oldest unwritten one is so old. */
 export const CHECKPOINT_TOKENS = 64;
 export const CHECKPOINT_MS = 2_000;

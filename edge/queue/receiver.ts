@@ -28,7 +28,6 @@ export class Receiver {
     for (const frame of frames) {
       const job = this.#jobs.get(frame.jobId);
       if (job?.lease?.socketId !== connection.id || job.lease.epoch !== frame.epoch) continue;
-      job.lease.heardMs = nowMs;
       this.#apply(job, frame, connection, nowMs);
       touched.add(job);
       ended ||= job.end !== null;
@@ -42,6 +41,9 @@ export class Receiver {
 
   #apply(job: LiveJob, frame: Frame, connection: Connection, nowMs: number): void {
     const verdict = judge(progressOf(job), frame);
+    if (verdict.kind === 'premature') return;
+    const lease = job.lease!;
+    lease.heardMs = nowMs;
     switch (verdict.kind) {
       case 'started':
         job.started = { promptTokens: verdict.promptTokens, cachedTokens: verdict.cachedTokens };
@@ -49,15 +51,18 @@ export class Receiver {
       case 'repeated':
         return;
       case 'accepted':
+        lease.phase = 'flowing';
         if (job.tail.length === 0) job.tailSinceMs = nowMs;
         for (const token of verdict.tokens) job.tail.push(token);
         return;
       case 'finished':
         if (!verdict.honest) this.#losses.quarantine(connection, job);
         this.#booking.end(job, { status: 'completed', reason: verdict.reason, text: verdict.text });
+        this.#booking.confirmEnd(job, connection);
         return;
       case 'failed':
         this.#booking.end(job, { status: 'failed', failure: verdict.failure, free: false });
+        this.#booking.confirmEnd(job, connection);
         return;
       case 'broken':
         this.#booking.stop(job);

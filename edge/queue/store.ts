@@ -1,7 +1,7 @@
 /** Storage of a queue: its jobs, their accepted tokens and the settlements on their way, in the tables of schema.ts. */
 import type { Job, TokenOut } from '../../core/protocol.ts';
 import type { Grant, SettleRequest } from '../ledger/grant.ts';
-import type { EndEvent, LiveJob } from './job.ts';
+import type { EndEvent, Lease, LiveJob } from './job.ts';
 import { acceptedTokens } from './job.ts';
 import type { FallbackPolicy } from './policy.ts';
 import { prepare } from './schema.ts';
@@ -77,7 +77,7 @@ export class QueueStore {
       job.epoch,
       JSON.stringify(job.deaths),
       job.lease?.socketId ?? null,
-      job.lease?.workerId ?? null,
+      job.holder,
       job.backend,
       job.started === null ? null : JSON.stringify(job.started),
       job.seq,
@@ -207,6 +207,7 @@ export class QueueStore {
     const id = row.id as string;
     const epoch = row.epoch as number;
     const socketId = row.socket_id as string | null;
+    const lease: Lease | null = socketId === null ? null : { socketId, epoch, heardMs: nowMs, phase: 'replaying' };
     const stored = this.#one('SELECT COALESCE(SUM(count), 0) AS stored FROM chunk WHERE job_id = ?', id)!.stored;
     return {
       id,
@@ -215,10 +216,9 @@ export class QueueStore {
       waitingSinceMs: row.epoch === 0 ? (row.enqueued_ms as number) : nowMs,
       epoch,
       deaths: JSON.parse(row.death_list as string),
-      lease:
-        socketId === null
-          ? null
-          : { socketId, workerId: (row.worker_id as string | null) ?? '', epoch, heardMs: nowMs },
+      lease,
+      holder: row.worker_id as string | null,
+      heldUntilMs: 0,
       backend: row.backend as string | null,
       started: row.started === null ? null : JSON.parse(row.started as string),
       stored: stored as number,

@@ -89,7 +89,7 @@ export function askedOf(seed: number, count: number, scripts: readonly Script[])
   return Array.from({ length: count }, (_, index) => {
     const script = draws.integer(0, scripts.length - 1);
     const { streamed } = scripts[script]!;
-    const after = streamed ? draws.integer(0, 30) : draws.integer(1, 300);
+    const after = streamed ? draws.integer(0, 12) : draws.integer(1, 300);
     const kind = draws.weighted<Behaviour['kind']>({ stay: 50, keyed: 20, leave: 8, abandon: 5, return: 13, twice: 4 });
     const resume = streamed && draws.chance(0.75) ? 'event' : 'beginning';
     const awayMs = draws.integer(0, 1500);

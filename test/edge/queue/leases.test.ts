@@ -239,12 +239,3 @@ test('leases that cross a farewell on the wire go on to another worker, however 
   last.serve(2);
   expect((await events).at(-1)).toMatchObject({ type: 'finished', usage: { completionTokens: 2 } });
 });
-
-test('a worker that comes back before its old socket is noticed takes its place', async () => {
-  const { account, model, worker } = await linked();
-  const submission = await submit(account, jobRequest(model));
-  await worker.next('lease');
-  const again = await ScriptedWorker.connect(account.workerToken, model, { workerId: worker.workerId });
-  expect(await again.next('lease')).toMatchObject({ epoch: 2, job: { id: submission.jobId } });
-  await worker.untilClosed();
-});

@@ -1,8 +1,13 @@
 /** Survival: an answer outlives the worker that began it. The client sees one answer; what is billed is the whole of it, once. */
-import { expect, test } from 'vitest';
+import { afterEach, expect, test, vi } from 'vitest';
 import type { JobEvent } from '../../../edge/api/service.ts';
 import { jobRequest, moneyOf, newAccount, newModel, readAll, rowOf, submit } from '../edge-under-test.ts';
 import { ScriptedWorker } from '../scripted-worker.ts';
+import { pass, untilNoLease } from './faults.ts';
+
+afterEach(() => {
+  vi.useRealTimers();
+});
 
 const free = { promptTokens: 0, cachedTokens: 0, completionTokens: 0, costPicoUsd: 0 };
 
@@ -87,6 +92,8 @@ test('a prompt that kills two workers at the same token fails by name, billed fo
   const other = await ScriptedWorker.connect(account.workerToken, model, { credits: 1 });
   await other.next('lease');
   other.close();
+  await untilNoLease(model);
+  await pass(model, 2_000);
   const usage = { promptTokens: 3, cachedTokens: 0, completionTokens: 2, costPicoUsd: 19 };
   const failure = { code: 'poison_prompt', deaths: 2, tokens: 2 };
   expect((await events).at(-1)).toEqual({ type: 'failed', failure, usage });
@@ -105,6 +112,8 @@ test('a prompt that kills two workers before its first token is free', async () 
   const other = await ScriptedWorker.connect(account.workerToken, model);
   await other.next('lease');
   other.close();
+  await untilNoLease(model);
+  await pass(model, 2_000);
   expect((await events).at(-1)).toMatchObject({ failure: { code: 'poison_prompt', tokens: 0 }, usage: free });
 });
 
@@ -119,8 +128,10 @@ test('a prompt that gets further with each worker that it loses is given up at t
     victim.start(lease);
     victim.tokens(lease, deaths, 1);
     victim.close();
+    await untilNoLease(model);
     victim = await ScriptedWorker.connect(account.workerToken, model);
   }
+  await pass(model, 2_000);
   expect((await events).at(-1)).toMatchObject({ failure: { code: 'worker_lost', tokens: 5 } });
 });
 
