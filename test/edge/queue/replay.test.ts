@@ -222,10 +222,20 @@ async function submitAndLeave(account: TestAccount, model: ModelCard, overrides:
   const { keyId, secretHash, clientIp } = account.caller;
   const bound = { promptTokens: 3, completionTokens: request.maxNewTokens ?? 0 };
   const queue = queueName(model.id);
-  const presented = { keyId, secretHash, clientIp, model: model.id, queue, tariff, user: null, ...bound };
+  const presented = {
+    keyId,
+    secretHash,
+    clientIp,
+    model: model.id,
+    queue,
+    tariff,
+    user: null,
+    idempotency: null,
+    ...bound,
+  };
   const admitted = await env.ACCOUNT.getByName(account.id).admit(presented);
-  if (!admitted.ok) throw new Error('refused');
-  const grant = { ...admitted.value, keepUntilMs: Date.now() + 3_600_000 };
+  if (!admitted.ok || admitted.value.kind !== 'new') throw new Error('refused');
+  const grant = { ...admitted.value.grant, keepUntilMs: Date.now() + 3_600_000 };
   const job: Job = { ...request, id: grant.jobId, model: model.id, promptTokenLimit: 3 };
   const body = JSON.stringify({ grant, job, fallback: 'never' });
   const response = await queueOf(model).fetch('https://queue/jobs', { method: 'POST', body });
