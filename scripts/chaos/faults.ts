@@ -6,6 +6,7 @@ import type { Pool } from './pool.ts';
 
 export const FAULTS = [
   'worker_killed',
+  'worker_drained',
   'socket_cut',
   'socket_silent',
   'queue_aborted',
@@ -23,6 +24,7 @@ export type Fault = (typeof FAULTS)[number];
 /** How often each comes beside the others: a kill costs the machine a second of loading, a doubled settlement nothing. */
 const WEIGHTS: Record<Exclude<Fault, 'queue_evicted'>, number> = {
   worker_killed: 8,
+  worker_drained: 3,
   socket_cut: 10,
   socket_silent: 2,
   queue_aborted: 8,
@@ -109,11 +111,13 @@ export class Faults {
     const queue: Target = { queue: draws.pick(this.#victims.queues) };
     const worker = draws.integer(0, pool.size - 1);
     switch (fault) {
-      case 'worker_killed': {
+      case 'worker_killed':
+      case 'worker_drained': {
         const downMs = draws.integer(0, 3000);
         if (this.#down.has(worker) || this.#down.size >= pool.size - 1) return false;
         this.#down.add(worker);
-        await pool.kill(worker, downMs).finally(() => this.#down.delete(worker));
+        const signal = fault === 'worker_killed' ? 'SIGKILL' : 'SIGTERM';
+        await pool.replace(worker, signal, downMs).finally(() => this.#down.delete(worker));
         return true;
       }
       case 'socket_cut':

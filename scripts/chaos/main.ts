@@ -1,6 +1,6 @@
 /** Chaos: `npm run chaos -- --requests N --seed S --json`: breaks everything under real requests and checks what must hold. Exit code 1 when it does not. */
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
-import { tmpdir } from 'node:os';
+import { loadavg, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import process from 'node:process';
 import { parseArgs } from 'node:util';
@@ -49,7 +49,16 @@ const options = {
 };
 const result = await run({ ...options, folder, log: (line) => process.stderr.write(`${line}\n`) });
 const { wrong, ...counts } = result;
-const document = { ok: holds(result), device: hostOf(), commit: commitOf(), options, ...counts, wrong };
+const document = {
+  ok: holds(result),
+  device: hostOf(),
+  commit: commitOf(),
+  measured: new Date().toISOString().slice(0, 10),
+  loadAverage: Math.round(10 * loadavg()[2]!) / 10,
+  options,
+  ...counts,
+  wrong,
+};
 const text = JSON.stringify(document, null, 2);
 if (values.out !== undefined) writeFileSync(values.out, `${text}\n`);
 console.log(values.json ? text : summary());
