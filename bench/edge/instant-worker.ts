@@ -1,6 +1,6 @@
 /**
  * Instant worker: takes leases over the real link and answers at once: one message a turn of the loop with a token for each job, as an
- * engine whose steps take no time. A program; its parent gives { edge, token, credits } and may say 'hold' and 'go on'.
+ * engine whose steps take no time, or `stepMs`. A program; its parent gives WorkerSettings and may say 'hold' and 'go on'.
  */
 import process from 'node:process';
 import type { Frame, Job, ModelCard, TokenOut } from '../../core/protocol.ts';
@@ -21,6 +21,14 @@ const CARD: ModelCard = {
 };
 const TOKEN: TokenOut = { id: 7, logprob: -0.5, text: TOKEN_TEXT, special: false, top: [] };
 
+export interface WorkerSettings {
+  edge: string;
+  token: string;
+  credits: number;
+  /** Milliseconds of a step; 0: a turn of the loop. */
+  stepMs: number;
+}
+
 interface Answer {
   epoch: number;
   made: number;
@@ -32,7 +40,7 @@ const answers = new Map<string, Answer>();
 let isHeld = false;
 let isStepping = false;
 
-const { edge, token, credits } = JSON.parse(process.argv[2]!) as { edge: string; token: string; credits: number };
+const { edge, token, credits, stepMs } = JSON.parse(process.argv[2]!) as WorkerSettings;
 const link = new Link(
   { edge, token, workerId: 'instant', backend: 'reference', model: CARD, credits, log: (line) => console.error(line) },
   {
@@ -54,7 +62,7 @@ const link = new Link(
 function step(): void {
   if (isStepping) return;
   isStepping = true;
-  setImmediate(() => {
+  const next = () => {
     isStepping = false;
     const frames: Frame[] = [];
     for (const [jobId, answer] of answers) {
@@ -69,7 +77,9 @@ function step(): void {
     if (frames.length === 0) return;
     link.send(frames);
     step();
-  });
+  };
+  if (stepMs === 0) setImmediate(next);
+  else setTimeout(next, stepMs);
 }
 
 process.on('message', (message) => {

@@ -3,9 +3,10 @@ import { type ChildProcess, fork, spawnSync } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
 import { existsSync, mkdirSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
-import { join } from 'node:path';
+import { basename, join } from 'node:path';
 import process from 'node:process';
 import { freePort, type Gateway, Program } from './gateway.ts';
+import type { WorkerSettings } from './instant-worker.ts';
 import { MODEL } from './traffic.ts';
 
 const ROOT = join(import.meta.dirname, '..', '..');
@@ -20,19 +21,33 @@ const OBJECTS = {
 };
 
 export interface NibbleGateway extends Gateway {
+  /** Of workerd. */
+  pid: number;
   /** While held, every answer stops after its first token. */
   hold(isHeld: boolean): void;
 }
 
-/** `state`: a directory of its own, emptied. */
-export async function startNibble(state: string): Promise<NibbleGateway> {
+export interface NibbleOptions {
+  /** A directory of its own, emptied. */
+  state: string;
+  /** Instead of the edge's own: a path from the repository's root. */
+  entry?: string;
+  /** Of the worker's steps; absent: none. */
+  stepMs?: number;
+}
+
+export async function startNibble({
+  state,
+  entry = 'edge/index.ts',
+  stepMs = 0,
+}: NibbleOptions): Promise<NibbleGateway> {
   rmSync(state, { recursive: true, force: true });
   mkdirSync(join(state, 'objects'), { recursive: true });
-  const bundle = bundled(join(state, 'bundle'));
+  bundled(join(state, 'bundle'), entry);
   const port = await freePort();
   const adminKey = randomBytes(24).toString('hex');
   const config = join(state, 'edge.capnp');
-  writeFileSync(config, workerdConfig(state, bundle, port, adminKey));
+  writeFileSync(config, workerdConfig(state, mainOf(entry), port, adminKey));
   // It is a package of wrangler's, which pins it.
   const workerd = createRequire(createRequire(import.meta.url).resolve('wrangler/package.json')).resolve('workerd');
   const program = createRequire(workerd)(workerd).default as string;
@@ -46,7 +61,7 @@ export async function startNibble(state: string): Promise<NibbleGateway> {
     const url = `http://127.0.0.1:${port}`;
     await edge.answers(`${url}/health`, READY_MS);
     const key = await keysOf(url, adminKey);
-    worker = await startWorker(url, key.worker);
+    worker = await startWorker({ edge: url, token: key.worker, credits: CREDITS, stepMs });
     const { version } = createRequire(workerd)('workerd/package.json') as { version: string };
     return {
       name: 'nibble',
@@ -54,6 +69,7 @@ export async function startNibble(state: string): Promise<NibbleGateway> {
       note: 'keys, budgets, rate limits, queue and ledger of every request in SQLite on disk',
       target: { url, key: key.client, model: MODEL },
       residentBytes: () => edge.residentBytes(),
+      pid: edge.child.pid!,
       hold: (isHeld) => void worker!.send(isHeld ? 'hold' : 'go on'),
       stop,
     };
@@ -64,17 +80,21 @@ export async function startNibble(state: string): Promise<NibbleGateway> {
 }
 
 /** As `wrangler deploy` would upload it. */
-function bundled(out: string): string {
+function bundled(out: string, entry: string): void {
   const wrangler = join(ROOT, 'node_modules', '.bin', 'wrangler');
-  const args = ['deploy', '--dry-run', '-c', join(ROOT, 'wrangler.toml'), '--outdir', out];
+  const args = ['deploy', join(ROOT, entry), ...['--dry-run', '-c', join(ROOT, 'wrangler.toml'), '--outdir', out]];
   const env = { ...process.env, WRANGLER_SEND_METRICS: 'false', WRANGLER_SEND_ERROR_REPORTS: 'false' };
   const { status, stdout, stderr } = spawnSync(wrangler, args, { cwd: ROOT, encoding: 'utf8', env });
-  if (status !== 0 || !existsSync(join(out, 'index.js')))
+  if (status !== 0 || !existsSync(join(out, mainOf(entry))))
     throw new Error(`the edge was not bundled: ${stdout}${stderr}`);
-  return out;
 }
 
-function workerdConfig(state: string, bundle: string, port: number, adminKey: string): string {
+/** The bundle's module that wrangler makes of an entry. */
+function mainOf(entry: string): string {
+  return `${basename(entry, '.ts')}.js`;
+}
+
+function workerdConfig(state: string, main: string, port: number, adminKey: string): string {
   const text = (value: string) => JSON.stringify(value);
   const variables = {
     KEY_SECRETS: JSON.stringify({ 1: randomBytes(32).toString('hex') }),
@@ -84,9 +104,9 @@ function workerdConfig(state: string, bundle: string, port: number, adminKey: st
     QUEUE_TIMEOUT_MS: '60000',
     QUEUE_DEPTH: '10000',
   };
-  const modules = readdirSync(bundle)
+  const modules = readdirSync(join(state, 'bundle'))
     .filter((file) => /\.(js|wasm)$/.test(file))
-    .sort((a, b) => Number(b === 'index.js') - Number(a === 'index.js'))
+    .sort((a, b) => Number(b === main) - Number(a === main))
     .map(
       (file) =>
         `(name = ${text(file)}, ${file.endsWith('.js') ? 'esModule' : 'wasm'} = embed ${text(`bundle/${file}`)})`,
@@ -132,9 +152,10 @@ async function keysOf(url: string, adminKey: string): Promise<{ client: string; 
   return { client: client.key!, worker: worker.key! };
 }
 
-function startWorker(edge: string, token: string): Promise<ChildProcess> {
-  const argument = JSON.stringify({ edge, token, credits: CREDITS });
-  const child = fork(join(import.meta.dirname, 'instant-worker.ts'), [argument], { stdio: ['ignore', 2, 2, 'ipc'] });
+function startWorker(settings: WorkerSettings): Promise<ChildProcess> {
+  const child = fork(join(import.meta.dirname, 'instant-worker.ts'), [JSON.stringify(settings)], {
+    stdio: ['ignore', 2, 2, 'ipc'],
+  });
   return new Promise((resolve, reject) => {
     child.once('message', () => resolve(child));
     child.once('exit', (code) => reject(new Error(`the worker ended with ${code}`)));

@@ -34,7 +34,7 @@ try {
 async function measure(): Promise<EdgeMeasured> {
   mkdirSync(settings.cache, { recursive: true });
   const upstream = await startUpstream();
-  const nibble = await startNibble(join(settings.cache, 'edge'));
+  const nibble = await startNibble({ state: join(settings.cache, 'edge') });
   running.push(nibble);
   const missing: EdgeMeasured['missing'] = [];
   const gateways: Gateway[] = [direct(upstream), nibble];

@@ -1,7 +1,14 @@
 /** KernelCases: the ops of a model's step, each at decode and prefill sizes, with the bytes and operations that it cannot do without. */
 import { makeBatch } from '../../core/engine/batch.ts';
 import { PAGE_TOKENS } from '../../core/engine/engine.ts';
-import { type Activation, type Backend, type Batch, type KvDtype, kvBytesPerToken, type Linear } from '../../core/model/backend.ts';
+import {
+  type Activation,
+  type Backend,
+  type Batch,
+  type KvDtype,
+  kvBytesPerToken,
+  type Linear,
+} from '../../core/model/backend.ts';
 import type { KernelCase } from './kernel-clock.ts';
 import { RandomWords } from './random-words.ts';
 import { layerMatrices, type MatrixShape, type ModelShape } from './shape.ts';

@@ -2,11 +2,11 @@
 import type { Backend } from '../../core/model/backend.ts';
 import { backendChoice, openBackend } from '../backends.ts';
 import type { Options } from '../command-line.ts';
+import { kvDtypeOf } from '../model-flags.ts';
 import { commitOf, deviceOf, measurableOf } from './device.ts';
 import { compareGemv } from './gemv.ts';
 import { KernelCases, type NamedCase } from './kernel-cases.ts';
 import { KernelClock } from './kernel-clock.ts';
-import { kvDtypeOf } from '../model-flags.ts';
 import type { TaskCounts } from './model-tasks.ts';
 import { rivalsOf } from './peers.ts';
 import { type BenchReport, type BenchResult, rounded } from './report.ts';
@@ -39,7 +39,13 @@ export async function benchKernels(options: Options, counts: TaskCounts): Promis
       device: deviceOf(backend),
       commit: commitOf(),
       backend: backend.name,
-      settings: { shape: text, weights: formatLabel(format), head: formatLabel(head), 'keys and values': kvDtype, context },
+      settings: {
+        shape: text,
+        weights: formatLabel(format),
+        head: formatLabel(head),
+        'keys and values': kvDtype,
+        context,
+      },
       ...rivals,
       results: [...results, ...rivals.results],
     };
