@@ -20,6 +20,7 @@ import type {
   WebhookEvent,
 } from './api/accounts.ts';
 import type { AdminService, ListedAccount, NewPrice, ReportQuery, ReportSum } from './api/admin.ts';
+import type { ModelLoad } from './api/admin-metrics.ts';
 import type { Metered, Outcome } from './api/service.ts';
 import type { KeyRing } from './auth.ts';
 import { bearer, isAdminKey, randomBase62 } from './auth.ts';
@@ -28,6 +29,7 @@ import { CATALOG_NAME } from './catalog/object.ts';
 import { DIRECTORY_NAME } from './directory/object.ts';
 import type { Env } from './env.ts';
 import { DEFAULT_LIMITS } from './ledger/limits.ts';
+import { queueName } from './queue/object.ts';
 import type { FallbackPolicy } from './queue/policy.ts';
 import { Report } from './report/report.ts';
 
@@ -253,6 +255,13 @@ export class EdgeAdmin implements AdminService {
     const removed = await this.#env.CATALOG.getByName(CATALOG_NAME).remove(model);
     this.#cards.forget();
     return removed ? { ok: true, value: null } : { ok: false, failure: { code: 'not_found', what: 'model' } };
+  }
+
+  async loads(): Promise<ModelLoad[]> {
+    const cards = await this.#env.CATALOG.getByName(CATALOG_NAME).list();
+    return Promise.all(
+      cards.map(async ({ id }) => ({ model: id, ...(await this.#env.QUEUE.getByName(queueName(id)).load()) })),
+    );
   }
 
   /** A key that this actor may change: a worker's is the operator's alone. */

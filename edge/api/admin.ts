@@ -22,6 +22,7 @@ import type {
 } from './accounts.ts';
 import { accountAdminRoutes } from './admin-accounts.ts';
 import { keyAdminRoutes } from './admin-keys.ts';
+import { type ModelLoad, metricsAdminRoutes } from './admin-metrics.ts';
 import { priceAdminRoutes } from './admin-prices.ts';
 import { reportAdminRoutes } from './admin-report.ts';
 import { describeAdmin, readBody } from './admin-route.ts';
@@ -98,6 +99,8 @@ export interface AdminService {
   /** The oldest first. */
   prices(model: string): Promise<Outcome<PriceVersion[]>>;
   removeModel(model: string): Promise<Outcome<null>>;
+  /** Of every model that is known. */
+  loads(): Promise<ModelLoad[]>;
 }
 export type ResolveAdmin = (c: Context) => AdminService;
 
@@ -123,12 +126,13 @@ const OWN_ROUTE = /^\/admin\/accounts\/([0-9A-Za-z]{12})(\/(keys|usage|usage\.cs
 export function adminRoutes(resolve: ResolveAdmin): OpenAPIHono<ApiEnv> {
   const app = new OpenAPIHono<ApiEnv>();
   describe(app);
-  app.use('/admin/*', administrators(resolve));
+  for (const path of ['/admin/*', '/metrics']) app.use(path, administrators(resolve));
   app.route('/', accountAdminRoutes(resolve));
   app.route('/', keyAdminRoutes(resolve));
   app.route('/', priceAdminRoutes(resolve));
   app.route('/', webhookAdminRoutes(resolve));
   app.route('/', reportAdminRoutes(resolve));
+  app.route('/', metricsAdminRoutes(resolve));
   // Hub ids have a slash, which clients send encoded or as it is.
   app.put('/admin/models/:model{.+}', async (c) => {
     const model = name.safeParse(c.req.param('model'));

@@ -4,6 +4,7 @@ import type { Failure } from '../../core/errors.ts';
 import { toHttp } from '../../core/errors.ts';
 import type { Job } from '../../core/protocol.ts';
 import { PING, PONG, PROTOCOL_VERSION, parseMessage, WorkerMessage } from '../../core/protocol.ts';
+import type { QueueLoad } from '../api/admin-metrics.ts';
 import { CATALOG_NAME } from '../catalog/object.ts';
 import type { Env } from '../env.ts';
 import { queueDepth, queueTimeoutMs } from '../env.ts';
@@ -74,6 +75,11 @@ export class QueueObject extends DurableObject<Env> {
   /** Which of these jobs this object has, living, ended or not settled: the ledger asks before it releases a reservation. */
   known(jobIds: string[]): string[] {
     return this.#store.known(jobIds);
+  }
+
+  /** For /metrics. */
+  load(): QueueLoad {
+    return this.#dispatcher.load();
   }
 
   /** Lets a quarantined worker in again. */

@@ -60,6 +60,7 @@ const ROUTES: readonly [level: Level, route: string, body?: object][] = [
   ['own admin', `DELETE ${account}/webhooks/none`],
   ['own admin', `GET ${account}/webhooks/none/deliveries`],
   ['root', 'GET /admin/usage'],
+  ['root', 'GET /metrics'],
   ['root', 'GET /admin/prices?model=m'],
   ['root', 'POST /admin/prices', {}],
   ['root', 'PUT /admin/models/m', {}],
