@@ -9,69 +9,19 @@ import { createAdaptorServer } from '@hono/node-server';
 import { NibbleError } from '../core/errors.ts';
 import { createApi } from '../edge/api/app.ts';
 import { MAX_STOPS } from '../edge/api/openai-schema.ts';
-import { type Flag, type Options, usage } from './command-line.ts';
+import { type Options, usage } from './command-line.ts';
 import { openServedModel, type ServedModel } from './served-model.ts';
+import { DEFAULT_BATCH_SIZE, DEFAULT_CONCURRENT_REQUESTS, DEFAULT_HOSTNAME, DEFAULT_PORT } from './standalone/flags.ts';
 import { Metrics } from './standalone/metrics.ts';
 import { type Info, ownRoutes } from './standalone/routes.ts';
 import { StandaloneService } from './standalone/service.ts';
 
-/** TGI's. */
-export const DEFAULT_CONCURRENT_REQUESTS = 128;
-const DEFAULT_HOSTNAME = '0.0.0.0';
-const DEFAULT_PORT = 3000;
-const DEFAULT_BATCH_SIZE = 32;
 const DEFAULT_DRAIN_S = 90;
 /** For error events to reach clients after the drain's end. */
 const FAREWELL_MS = 1000;
 /** Statuses of answers to what never was a request for a text, and to what was a wrong one. */
 const NO_REQUEST = new Set([401, 404, 405]);
 const INVALID = new Set([400, 413, 415, 422]);
-
-export const STANDALONE_FLAGS = {
-  hostname: {
-    kind: 'text',
-    value: 'ADDRESS',
-    help: `without an edge: where to listen (${DEFAULT_HOSTNAME}) [HOSTNAME, where it is an address]`,
-  },
-  port: { kind: 'integer', minimum: 0, help: `without an edge: port to listen on (${DEFAULT_PORT})`, env: 'PORT' },
-  'api-key': {
-    kind: 'text',
-    value: 'KEY',
-    help: 'without an edge: the key that clients must send (none: no key is asked)',
-    env: 'API_KEY',
-  },
-  'max-batch-size': {
-    kind: 'integer',
-    minimum: 1,
-    help: `without an edge: requests that run at once; others wait (${DEFAULT_BATCH_SIZE})`,
-    env: 'MAX_BATCH_SIZE',
-  },
-} as const satisfies Record<string, Flag>;
-
-/** TGI's launcher has them, and they would change answers or access: refused by name. */
-export const PENDING_TGI_FLAGS = [
-  'max-waiting-tokens',
-  'waiting-served-ratio',
-  'max-best-of',
-  'max-stop-sequences',
-  'max-top-n-tokens',
-  'max-client-batch-size',
-  'validation-workers',
-  'payload-limit',
-  'cors-allow-origin',
-  'rope-scaling',
-  'rope-factor',
-  'lora-adapters',
-  'trust-remote-code',
-  'tokenizer-config-path',
-  'cuda-memory-fraction',
-  'cuda-graphs',
-  'enable-prefill-logprobs',
-  'disable-grammar-support',
-  'json-output',
-  'otlp-endpoint',
-  'weights-cache-override',
-];
 
 /** Serves until SIGTERM or SIGINT, then until the last answer or --graceful-termination-timeout. Throws when it cannot listen, or when the device is gone. */
 export async function serveStandalone(options: Options): Promise<void> {

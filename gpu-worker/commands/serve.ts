@@ -6,7 +6,7 @@ import { type Command, type Options, usage } from '../command-line.ts';
 import { Link } from '../link.ts';
 import { MODEL_FLAGS, PENDING_MODEL_FLAGS } from '../model-flags.ts';
 import { openServedModel } from '../served-model.ts';
-import { DEFAULT_CONCURRENT_REQUESTS, PENDING_TGI_FLAGS, STANDALONE_FLAGS, serveStandalone } from '../standalone.ts';
+import { DEFAULT_CONCURRENT_REQUESTS, PENDING_TGI_FLAGS, STANDALONE_FLAGS } from '../standalone/flags.ts';
 import { Worker } from '../worker.ts';
 
 const DEFAULT_SLOTS = 32;
@@ -75,7 +75,11 @@ export const serve: Command = {
 
 async function run(options: Options): Promise<void> {
   const edge = options.text('edge');
-  if (edge === null) return serveStandalone(options);
+  if (edge === null) {
+    // The HTTP surfaces and their libraries are loaded where they are used.
+    const { serveStandalone } = await import('../standalone.ts');
+    return serveStandalone(options);
+  }
   for (const name of Object.keys(STANDALONE_FLAGS))
     if (options.given(name)) throw usage(`--${name} is for serving without an edge; --edge is given`);
   if (!URL.canParse(edge) || !/^https?:$/.test(new URL(edge).protocol))
