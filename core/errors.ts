@@ -21,6 +21,15 @@ export type Failure =
   /** On admin routes. */
   | { code: 'not_found'; what: 'account' | 'key' | 'model' | 'webhook' }
   | { code: 'conflict'; reason: string }
+  | { code: 'invalid_header'; header: string; reason: string }
+  /** The key stands for another request. */
+  | { code: 'idempotency_conflict' }
+  /** The key's first request is admitted, and its job is not in a queue yet. */
+  | { code: 'idempotency_pending'; retryAfterS: number }
+  /** There is no answer to replay or to resume. `ran`: there was one, and it was billed. */
+  | { code: 'answer_gone'; ran: boolean }
+  /** The way to the answer was lost; what is billed is not known here. `reason` goes to logs, not to callers. */
+  | { code: 'answer_lost'; reason: string }
   | { code: 'body_too_large'; limitBytes: number }
   | { code: 'unsupported_media_type'; mediaType: string }
   | { code: 'rate_limited'; limit: 'requests' | 'tokens' | 'concurrency'; retryAfterS: number }
@@ -30,8 +39,10 @@ export type Failure =
   | { code: 'unavailable'; reason: string }
   /** Usage or an account was asked of a server that keeps none. */
   | { code: 'ledger_missing' }
-  /** The worker that held the lease went away in mid-answer; `tokens` were accepted before. */
+  /** One worker after another went away while it answered; `tokens` were accepted before. */
   | { code: 'worker_lost'; tokens: number }
+  /** `deaths` workers were lost at the same place of the answer, after `tokens` of it: the request is taken for the cause. */
+  | { code: 'poison_prompt'; deaths: number; tokens: number }
   /** A worker tokenized the prompt to more than the ledger had reserved; nothing is billed. */
   | { code: 'reservation_exceeded'; promptTokens: number; reservedTokens: number }
   | { code: 'grant_expired' }
@@ -74,6 +85,7 @@ export function describe(failure: Failure): string {
   switch (failure.code) {
     case 'generation_failed':
     case 'not_configured':
+    case 'answer_lost':
     case 'internal':
       return failure.reason;
     case 'file_invalid':
@@ -94,7 +106,7 @@ export function describe(failure: Failure): string {
 }
 
 export interface HttpFailure {
-  status: 400 | 401 | 402 | 403 | 404 | 405 | 409 | 413 | 415 | 429 | 500 | 503;
+  status: 400 | 401 | 402 | 403 | 404 | 405 | 409 | 410 | 413 | 415 | 422 | 429 | 500 | 503;
   /** OpenAI's `error.type`. */
   type: string;
   /** OpenAI's `error.code`. */
@@ -167,6 +179,34 @@ export function toHttp(failure: Failure): HttpFailure {
       return answer(404, invalid, `There is no such ${failure.what}.`);
     case 'conflict':
       return answer(409, 'conflict_error', failure.reason);
+    case 'invalid_header':
+      return answer(400, invalid, `${failure.header}: ${failure.reason}`, { param: failure.header });
+    case 'idempotency_conflict':
+      return answer(409, 'conflict_error', 'This Idempotency-Key stands for another request; use a new key.', {
+        param: 'Idempotency-Key',
+      });
+    case 'idempotency_pending':
+      return answer(
+        409,
+        'conflict_error',
+        'The first request with this Idempotency-Key is still on its way to a queue; send it again in a moment.',
+        { param: 'Idempotency-Key', retryAfterS: failure.retryAfterS },
+      );
+    case 'answer_gone':
+      return answer(
+        410,
+        invalid,
+        failure.ran
+          ? 'The request of this Idempotency-Key was run and booked, but its answer is not kept any more; use a new key to run it again.'
+          : 'There is no answer under this Idempotency-Key to resume; leave Last-Event-ID out to run the request.',
+        { param: 'Idempotency-Key' },
+      );
+    case 'answer_lost':
+      return answer(
+        500,
+        'server_error',
+        'The way to the answer was lost. Whether it was billed is not known here: GET /v1/usage?request_id= with the id of this request tells.',
+      );
     case 'body_too_large':
       return answer(413, invalid, `The body is larger than ${failure.limitBytes} bytes.`);
     case 'unsupported_media_type':
@@ -194,6 +234,13 @@ export function toHttp(failure: Failure): HttpFailure {
       );
     case 'worker_lost':
       return answer(503, 'server_error', 'The worker was lost in the middle of the answer.', { retryAfterS: 1 });
+    case 'poison_prompt':
+      // Not 5xx: clients would send it again by themselves, to two more workers.
+      return answer(
+        422,
+        invalid,
+        `${failure.deaths} workers were lost at the same place of this request's answer; it was given up.`,
+      );
     case 'reservation_exceeded':
       return answer(400, invalid, 'The prompt is longer than its reserved upper bound; nothing was billed.');
     case 'grant_expired':

@@ -3,7 +3,7 @@ import { z } from 'zod';
 import type { Failure } from './errors.ts';
 
 /** Raised when a message changes meaning; a worker that announces another number is refused by name. */
-export const PROTOCOL_VERSION = 1;
+export const PROTOCOL_VERSION = 2;
 
 /** A prompt may be as large as a request's body (1 MB) and JSON may double it; nothing legitimate is longer. */
 export const MAX_LINK_MESSAGE_BYTES = 4_000_000;
@@ -81,6 +81,12 @@ export const FinishReason = z.enum(['eos', 'length', 'stop']);
 export type FinishReason = z.infer<typeof FinishReason>;
 
 const ofLease = { jobId: name, epoch: z.int().min(1) };
+/** Far above any worker's slots. */
+const MAX_LEASES = 4096;
+/** A lease that a worker holds when it says hello. `from`: it can send its frames from this place of the answer on. */
+const HeldLease = z.object({ ...ofLease, from: count });
+export type HeldLease = z.infer<typeof HeldLease>;
+
 /** What one engine step did for one job. `from` is the place of the first token among the answer's tokens. */
 export const Frame = z.discriminatedUnion('kind', [
   z.object({ ...ofLease, kind: z.literal('started'), promptTokens: count, cachedTokens: count }),
@@ -119,7 +125,9 @@ export const WorkerMessage = z.discriminatedUnion('type', [
     backend: WorkerBackend,
     model: ModelCard,
     /** Leases this socket takes at once; the sum over a worker's sockets never exceeds its slots. */
-    credits: z.int().min(0).max(4096),
+    credits: z.int().min(0).max(MAX_LEASES),
+    /** From before its link was lost, running or ended. Each is answered by `kept` or `cancel`; until then no frame of it is sent. */
+    leases: z.array(HeldLease).max(MAX_LEASES),
   }),
   z.object({ type: z.literal('frames'), frames: z.array(Frame).min(1).max(4096) }),
   /** No new leases: finish what runs, then close. */
@@ -135,8 +143,12 @@ export const EdgeMessage = z.discriminatedUnion('type', [
   z.object({ type: z.literal('lease'), job: Job, epoch: z.int().min(1), emittedIds: z.array(tokenId) }),
   /** Stop within one step; no frame is expected. */
   z.object({ type: z.literal('cancel'), ...ofLease }),
+  /** The lease goes on, after a loss of the link or of the queue's memory: `tokens` were accepted, and the frames after them are sent again. */
+  z.object({ type: z.literal('kept'), ...ofLease, tokens: count }),
   /** The first `tokens` tokens are stored; the worker need not keep their frames. */
   z.object({ type: z.literal('ack'), ...ofLease, tokens: count }),
+  /** The job's end is stored; the worker may forget the lease. */
+  z.object({ type: z.literal('ended'), ...ofLease }),
 ]);
 export type EdgeMessage = z.infer<typeof EdgeMessage>;
 

@@ -3,14 +3,14 @@ import type { Job, ModelCard } from '../core/protocol.ts';
 import { boundOf } from './admission.ts';
 import type { AccountView, BucketQuery, BucketRow, RowQuery, UsageRow } from './api/accounts.ts';
 import { modelOf } from './api/request.ts';
-import type { Caller, JobRequest, Metered, Outcome, Scope, Service, Submission } from './api/service.ts';
+import type { Caller, JobRequest, Metered, Outcome, Scope, Service, Submission, SubmitOptions } from './api/service.ts';
 import type { KeyRing } from './auth.ts';
 import { bearer } from './auth.ts';
 import type { CardCache } from './catalog/cache.ts';
 import { CATALOG_NAME } from './catalog/object.ts';
 import type { Env } from './env.ts';
 import type { Authorized } from './ledger/object.ts';
-import { submit } from './queue/client.ts';
+import { attach, pause, submit } from './queue/client.ts';
 import { queueName } from './queue/object.ts';
 
 export class EdgeService implements Service {
@@ -39,7 +39,7 @@ export class EdgeService implements Service {
     caller: Caller,
     request: JobRequest,
     signal: AbortSignal,
-    user: string | null = null,
+    { user, idempotency }: SubmitOptions = { user: null, idempotency: null },
   ): Promise<Metered<Submission>> {
     const entry = await this.#cards.get(modelOf(request.model));
     if (entry === null) {
@@ -59,17 +59,32 @@ export class EdgeService implements Service {
     const queue = queueName(card.id);
     const { keyId, secretHash, clientIp } = caller;
     const presented = { keyId, secretHash, clientIp };
-    const admitted = await account.admit({ ...presented, model: card.id, queue, tariff, user, ...bound.value });
-    if (!admitted.ok) return admitted;
-    const { value: grant, headers } = admitted;
-    const job: Job = { ...request, id: grant.jobId, model: card.id, promptTokenLimit: grant.promptTokenLimit };
-    const events = await submit(() => this.#env.QUEUE.getByName(queue), grant, job, fallback, signal);
-    if (!events.ok) {
-      await account.release(grant.jobId);
-      return { ...events, headers };
+    const asked = { ...presented, model: card.id, queue, tariff, user, idempotency, ...bound.value };
+    for (const delayMs of PENDING_MS) {
+      const admitted = await account.admit(asked);
+      if (!admitted.ok) return admitted;
+      const { value, headers } = admitted;
+      if (value.kind === 'known') {
+        const { jobId, model, createdMs, ended } = value;
+        const events = await attach(() => this.#env.QUEUE.getByName(value.queue), jobId, signal);
+        if (events.ok) return { ok: true, value: submissionOf(jobId, model, createdMs, events.value, true), headers };
+        if (ended) return { ok: false, failure: { code: 'answer_gone', ran: true }, headers };
+        await pause(delayMs, signal);
+        continue;
+      }
+      const { grant } = value;
+      const job: Job = { ...request, id: grant.jobId, model: card.id, promptTokenLimit: grant.promptTokenLimit };
+      const submitted = await submit(() => this.#env.QUEUE.getByName(queue), grant, job, fallback, signal);
+      if (submitted.kind === 'queued')
+        return {
+          ok: true,
+          value: submissionOf(grant.jobId, card.id, grant.createdMs, submitted.events, false),
+          headers,
+        };
+      if (submitted.certain) await account.release(grant.jobId);
+      return { ok: false, failure: submitted.failure, headers };
     }
-    const createdS = Math.floor(grant.createdMs / 1000);
-    return { ok: true, value: { jobId: grant.jobId, model: card.id, createdS, events: events.value }, headers };
+    return { ok: false, failure: { code: 'idempotency_pending', retryAfterS: 5 }, headers: {} };
   }
 
   async models(caller: Caller): Promise<Metered<ModelCard[]>> {
@@ -109,5 +124,17 @@ export class EdgeService implements Service {
   }
 }
 
+function submissionOf(
+  jobId: string,
+  model: string,
+  createdMs: number,
+  events: Submission['events'],
+  replayed: boolean,
+): Submission {
+  return { jobId, model, createdS: Math.floor(createdMs / 1000), replayed, events };
+}
+
+/** How long a second request waits, between its looks, for the first one of its idempotency key to reach the queue: normally milliseconds. */
+const PENDING_MS: readonly number[] = [50, 100, 200, 400, 800, 1_600, 0];
 /** Who may see what the account used. */
 const USAGE_SCOPES = ['client', 'admin'] as const;

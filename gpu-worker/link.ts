@@ -1,4 +1,4 @@
-/** Link: the worker's outbound WebSocket to one queue of the edge. Connects, says hello, keeps alive, comes back after a loss. */
+/** Link: the worker's outbound WebSocket to one queue of the edge. Connects, says hello, keeps alive, comes back after a loss with the leases it has. */
 import { type Failure, NibbleError } from '../core/errors.ts';
 import {
   EdgeMessage,
@@ -11,10 +11,13 @@ import {
   parseMessage,
   type WorkerMessage,
 } from '../core/protocol.ts';
+import { KeptFrames } from './kept-frames.ts';
 
 /** Waits before the first, second … try again; with full jitter, so that a pool does not come back in one wave. */
 const FIRST_RETRY_MS = 500;
 const LONGEST_RETRY_MS = 30_000;
+/** Tokens of one frame that is sent again, in a message of its own: far below the bound of a message. */
+const MAX_REPLAYED_TOKENS = 64;
 /** A socket that stays silent for so many heartbeats is dead, whatever TCP thinks. */
 const SILENT_HEARTBEATS = 3;
 const DEFAULT_HEARTBEAT_MS = 15_000;
@@ -32,10 +35,11 @@ export interface LinkOptions {
 
 export interface LinkHandlers {
   onLease(job: Job, epoch: number, emittedIds: readonly number[]): void;
+  /** The lease is void: stop within one step. */
   onCancel(jobId: string, epoch: number): void;
   onLinked(): void;
-  /** Every lease of this link is void. */
-  onLost(): void;
+  /** The link does not come back: every lease of it is void. */
+  onGone(): void;
   /** The edge will not have this worker; trying again is useless. */
   onRefused(error: NibbleError): void;
 }
@@ -43,6 +47,7 @@ export interface LinkHandlers {
 export class Link {
   readonly #options: LinkOptions;
   readonly #handlers: LinkHandlers;
+  readonly #kept = new KeptFrames();
   #socket: WebSocket | null = null;
   #linked = false;
   #closing = false;
@@ -66,11 +71,12 @@ export class Link {
     this.#socket = socket;
     socket.addEventListener('open', () => {
       const { workerId, backend, model, credits } = this.#options;
-      this.#send({ type: 'hello', protocol: PROTOCOL_VERSION, workerId, backend, model, credits });
+      const leases = this.#kept.held();
+      this.#send({ type: 'hello', protocol: PROTOCOL_VERSION, workerId, backend, model, credits, leases });
       this.#beat(DEFAULT_HEARTBEAT_MS);
     });
     socket.addEventListener('message', ({ data }) => {
-      // A socket that was given up or closed may still deliver: its leases are void.
+      // A socket that was given up or closed may still deliver.
       if (socket !== this.#socket || this.#closing) return;
       this.#heardMs = performance.now();
       if (data !== PONG) this.#receive(String(data));
@@ -82,9 +88,18 @@ export class Link {
     socket.addEventListener('error', () => {});
   }
 
-  /** One message a step. Frames for a link that is down are dropped: its leases are void. */
+  /** One message a step. While the link is down frames are kept for its return; a lease of which too much is kept is given up. */
   send(frames: Frame[]): void {
-    if (frames.length > 0) this.#send({ type: 'frames', frames });
+    const flowing = this.#kept.keep(frames);
+    if (flowing.length > 0) this.#send({ type: 'frames', frames: flowing });
+    for (const { jobId, epoch } of this.#kept.overfull()) {
+      this.#options.log(`job ${jobId} is given up: the queue has not acknowledged its frames`);
+      if (this.#linked) {
+        const failure = { code: 'generation_failed', reason: 'the queue did not acknowledge frames' } as const;
+        this.#send({ type: 'frames', frames: [{ jobId, epoch, kind: 'failed', failure }] });
+      }
+      this.#void(jobId, epoch);
+    }
   }
 
   /** No new leases from now on. A link that is lost after this does not come back: its leases are void, and it wants no others. */
@@ -104,6 +119,12 @@ export class Link {
     url.searchParams.set('model', this.#options.model.id);
     url.searchParams.set('shard', '0');
     return url;
+  }
+
+  #void(jobId: string, epoch: number): void {
+    if (!this.#kept.has(jobId, epoch)) return;
+    this.#kept.forget(jobId, epoch);
+    this.#handlers.onCancel(jobId, epoch);
   }
 
   #send(message: WorkerMessage): void {
@@ -130,16 +151,37 @@ export class Link {
         this.#refuse(message.failure);
         break;
       case 'lease':
+        this.#kept.begin(message.job.id, message.epoch, message.emittedIds.length);
         this.#handlers.onLease(message.job, message.epoch, message.emittedIds);
         break;
       case 'cancel':
-        this.#handlers.onCancel(message.jobId, message.epoch);
+        this.#void(message.jobId, message.epoch);
+        break;
+      case 'kept':
+        this.#replay(message.jobId, message.epoch, message.tokens);
         break;
       case 'ack':
-        break; // Frames are not kept for replay yet.
+        this.#kept.acknowledge(message.jobId, message.epoch, message.tokens);
+        break;
+      case 'ended':
+        this.#kept.forget(message.jobId, message.epoch);
+        break;
       default:
         message satisfies never;
     }
+  }
+
+  /** Sends what the queue has not, an answer of any length in messages that it takes. */
+  #replay(jobId: string, epoch: number, tokens: number): void {
+    const frames = this.#kept.replay(jobId, epoch, tokens);
+    if (frames !== null) {
+      this.#options.log(`job ${jobId} goes on: the queue has ${tokens} tokens of it`);
+      for (const frame of frames.flatMap(inPieces)) this.#send({ type: 'frames', frames: [frame] });
+      return;
+    }
+    const failure = { code: 'generation_failed', reason: `the worker has no frames after token ${tokens}` } as const;
+    this.#send({ type: 'frames', frames: [{ jobId, epoch, kind: 'failed', failure }] });
+    this.#void(jobId, epoch);
   }
 
   #beat(everyMs: number): void {
@@ -162,8 +204,11 @@ export class Link {
     this.#stopTimers();
     const wasLinked = this.#linked;
     this.#linked = false;
-    if (wasLinked) this.#handlers.onLost();
-    if (this.#closing || this.#draining) return;
+    this.#kept.hold();
+    if (this.#closing || this.#draining) {
+      if (wasLinked) this.#handlers.onGone();
+      return;
+    }
     this.#failedTries++;
     const waitMs = Math.random() * Math.min(LONGEST_RETRY_MS, FIRST_RETRY_MS * 2 ** this.#failedTries);
     this.#options.log(`link ${wasLinked ? 'lost' : 'not made'}: ${why}; trying again in ${Math.round(waitMs)} ms`);
@@ -193,4 +238,12 @@ export class Link {
     this.#heartbeat = null;
     this.#retry = null;
   }
+}
+
+function inPieces(frame: Frame): Frame[] {
+  if (frame.kind !== 'tokens') return [frame];
+  const pieces: Frame[] = [];
+  for (let at = 0; at < frame.tokens.length; at += MAX_REPLAYED_TOKENS)
+    pieces.push({ ...frame, from: frame.from + at, tokens: frame.tokens.slice(at, at + MAX_REPLAYED_TOKENS) });
+  return pieces;
 }

@@ -53,6 +53,8 @@ export class Engine {
   readonly #sequences = new Map<string, Sequence>();
   readonly #maxPromptTokens: number;
   readonly #onBatch: (chunks: readonly Chunk[]) => void;
+  /** Jobs whose answer was whole when they came, and its end. */
+  readonly #whole = new Map<string, EngineEvent>();
   #stepTokens = 0;
 
   constructor(graph: Graph, tokenizer: Tokenizer, template: ChatTemplate | null, options: EngineOptions) {
@@ -87,7 +89,8 @@ export class Engine {
   }
 
   /**
-   * Takes a job, or says why not. `emittedIds` is the answer so far, from an earlier lease: the engine goes on after it.
+   * Takes a job, or says why not. `emittedIds` is the answer so far, from an earlier lease: the engine goes on after it, with the events
+   * that the earlier one would have had. An answer that was whole already has only its end.
    * A second job of the same id is a `conflict`.
    */
   add(job: Job, emittedIds: readonly number[]): Accepted | Failure {
@@ -103,6 +106,7 @@ export class Engine {
     const sequence = this.#sequences.get(jobId);
     if (sequence === undefined) return;
     this.#sequences.delete(jobId);
+    this.#whole.delete(jobId);
     this.#scheduler.remove(sequence);
   }
 
@@ -110,7 +114,7 @@ export class Engine {
   async step(): Promise<EngineEvent[]> {
     const chunks = this.#scheduler.next();
     this.#stepTokens = chunks.reduce((sum, { count }) => sum + count, 0);
-    if (chunks.length === 0) return [];
+    if (chunks.length === 0) return this.#endWhole();
     this.#onBatch(chunks);
     const logits = this.#graph.enqueue(makeBatch(chunks, PAGE_TOKENS, 'ends'));
     const ready = chunks
@@ -119,7 +123,7 @@ export class Engine {
     const rows = logits === null ? null : await RowSampler.over(this.#graph.backend, logits, ready.map(requestOf));
     const sampled = rows === null ? [] : await Promise.all(ready.map((_, row) => settled(rows.sample(row))));
     for (const { sequence, count } of chunks) if (this.#runs(sequence)) sequence.numCachedTokens += count;
-    const events: EngineEvent[] = [];
+    const events = this.#endWhole();
     ready.forEach((sequence, row) => {
       if (this.#runs(sequence)) this.#extend(sequence, sampled[row]!, events);
     });
@@ -151,7 +155,7 @@ export class Engine {
     if (this.#sequences.has(job.id))
       return raise({ code: 'conflict', reason: `job ${job.id} is already running here` });
     const promptIds = this.#prompts.encode(job.input, job.truncatePromptTokens);
-    const outside = promptIds.find((id) => id >= vocabSize);
+    const outside = [...promptIds, ...emittedIds].find((id) => id >= vocabSize);
     if (outside !== undefined)
       return raise({
         code: 'invalid_request',
@@ -182,7 +186,8 @@ export class Engine {
         reservedTokens: job.promptTokenLimit,
       });
     const detokenizer = new Detokenizer(this.#tokenizer, { stop: job.stop, stopText: job.stopText, promptIds });
-    for (const id of emittedIds) detokenizer.push(id);
+    let stopped = false;
+    for (const id of emittedIds) if (!this.#ends(job, id)) stopped = detokenizer.push(id).stopped;
     const sequence: Sequence = {
       job,
       sampling: resolveSampling(job.sampling, this.#graph.config.sampling),
@@ -197,8 +202,24 @@ export class Engine {
       detokenizer,
     };
     this.#sequences.set(job.id, sequence);
-    this.#scheduler.add(sequence);
+    const reason = emittedIds.length === 0 ? null : finishReason(sequence, this.#eosTokenIds, stopped);
+    if (reason === null) this.#scheduler.add(sequence);
+    else {
+      const end = { kind: 'finished', jobId: job.id, reason, tokens: emittedIds.length } as const;
+      this.#whole.set(job.id, { ...end, text: detokenizer.flush() });
+    }
     return { promptIds };
+  }
+
+  #endWhole(): EngineEvent[] {
+    const events = [...this.#whole.values()];
+    for (const { jobId } of events) this.cancel(jobId);
+    return events;
+  }
+
+  /** Whether this token ends the job's answer without being text. */
+  #ends(job: Job, id: number): boolean {
+    return job.eos === 'stop' && this.#eosTokenIds.has(id);
   }
 
   #extend(sequence: Sequence, sampled: Sampled | NibbleError, events: EngineEvent[]): void {
@@ -209,8 +230,7 @@ export class Engine {
       const { id, logprob, top } = sampled;
       ids.push(id);
       const special = this.#tokenizer.isSpecial(id);
-      const ends = job.eos === 'stop' && this.#eosTokenIds.has(id);
-      const { text, stopped } = ends ? { text: '', stopped: false } : detokenizer.push(id);
+      const { text, stopped } = this.#ends(job, id) ? { text: '', stopped: false } : detokenizer.push(id);
       const alternatives = top.map((other) => ({ ...other, text: this.#tokenizer.textOf(other.id) }));
       events.push({ kind: 'token', jobId: job.id, from, token: { id, logprob, text, special, top: alternatives } });
       const reason = finishReason(sequence, this.#eosTokenIds, stopped);

@@ -20,6 +20,7 @@ const EXPOSED_HEADERS = [
   'x-nibble-backend',
   'x-nibble-cost-usd',
   'retry-after',
+  'idempotent-replayed',
   'x-ratelimit-limit-requests',
   'x-ratelimit-limit-tokens',
   'x-ratelimit-remaining-requests',

@@ -6,7 +6,7 @@ import { chatJob } from './openai-request.ts';
 import { ChatCompletion, ChatRequest } from './openai-schema.ts';
 import { completionPath } from './openapi.ts';
 import { refuse } from './refusal.ts';
-import { type ApiEnv, authenticated, type Resolve, readJson } from './request.ts';
+import { type ApiEnv, authenticated, type Resolve } from './request.ts';
 
 const chat: AnswerFormat = {
   idPrefix: 'chatcmpl-',
@@ -35,11 +35,6 @@ export function chatRoutes(resolve: Resolve): OpenAPIHono<ApiEnv> {
   app.openAPIRegistry.registerPath(
     completionPath('/v1/chat/completions', 'Answer a conversation', ChatRequest, ChatCompletion),
   );
-  app.post('/v1/chat/completions', authenticated(resolve, refuse), async (c) => {
-    const body = await readJson(c.req.raw);
-    if (!body.ok) return refuse(c, body.failure);
-    const asked = chatJob(body.value);
-    return asked.ok ? answer(c, asked.value, chat) : refuse(c, asked.failure);
-  });
+  app.post('/v1/chat/completions', authenticated(resolve, refuse), (c) => answer(c, chatJob, chat));
   return app;
 }

@@ -6,7 +6,7 @@ import { completionJob } from './openai-request.ts';
 import { Completion, CompletionRequest } from './openai-schema.ts';
 import { completionPath } from './openapi.ts';
 import { refuse } from './refusal.ts';
-import { type ApiEnv, authenticated, type Resolve, readJson } from './request.ts';
+import { type ApiEnv, authenticated, type Resolve } from './request.ts';
 
 const completion: AnswerFormat = {
   idPrefix: 'cmpl-',
@@ -40,11 +40,6 @@ const completion: AnswerFormat = {
 export function completionRoutes(resolve: Resolve): OpenAPIHono<ApiEnv> {
   const app = new OpenAPIHono<ApiEnv>();
   app.openAPIRegistry.registerPath(completionPath('/v1/completions', 'Continue a text', CompletionRequest, Completion));
-  app.post('/v1/completions', authenticated(resolve, refuse), async (c) => {
-    const body = await readJson(c.req.raw);
-    if (!body.ok) return refuse(c, body.failure);
-    const asked = completionJob(body.value);
-    return asked.ok ? answer(c, asked.value, completion) : refuse(c, asked.failure);
-  });
+  app.post('/v1/completions', authenticated(resolve, refuse), (c) => answer(c, completionJob, completion));
   return app;
 }

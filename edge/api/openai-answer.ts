@@ -5,8 +5,9 @@ import { JobReader, LEASE_WAIT_MS } from './job-reader.ts';
 import type { Asked } from './openai-request.ts';
 import { type ChunkFormat, chunkEncoder } from './openai-stream.ts';
 import { logInternal, refuse } from './refusal.ts';
-import { type ApiContext, submit } from './request.ts';
-import type { Usage } from './service.ts';
+import { type ApiContext, readJson, submit } from './request.ts';
+import { invalidHeader, retryOf } from './retry.ts';
+import type { Outcome, Usage } from './service.ts';
 import { decimalUsd, numberUsd } from './usd.ts';
 
 /** What every body and chunk of one answer begins with. */
@@ -25,18 +26,33 @@ export interface AnswerFormat {
   chunks(logprobs: boolean): ChunkFormat;
 }
 
-export async function answer(c: ApiContext, asked: Asked, format: AnswerFormat): Promise<Response> {
-  const submitted = await submit(c, asked.job, asked.user);
+/** Answers a body: `read` makes a job of it, with a seed for when it names none. */
+export async function answer(
+  c: ApiContext,
+  read: (body: unknown, seed: number) => Outcome<Asked>,
+  format: AnswerFormat,
+): Promise<Response> {
+  const body = await readJson(c.req.raw);
+  if (!body.ok) return refuse(c, body.failure);
+  const retry = await retryOf(c, body.value);
+  if (!retry.ok) return refuse(c, retry.failure);
+  const { idempotency, resumeFrom, seed } = retry.value;
+  const outcome = read(body.value, seed);
+  if (!outcome.ok) return refuse(c, outcome.failure);
+  const asked = outcome.value;
+  if (resumeFrom !== null && !asked.stream)
+    return refuse(c, invalidHeader('Last-Event-ID', 'only with stream: true').failure);
+  const submitted = await submit(c, asked.job, { user: asked.user, idempotency });
   if (!submitted.ok) return refuse(c, submitted.failure);
   const { jobId, model, createdS, events } = submitted.value;
   const head = { id: `${format.idPrefix}${jobId}`, created: createdS, model };
   const job = new JobReader(events);
-  return asked.stream ? stream(c, job, head, asked, format) : whole(c, job, head, asked, format);
+  return asked.stream ? stream(c, job, head, asked, format, resumeFrom) : whole(c, job, head, asked, format);
 }
 
 async function whole(c: ApiContext, job: JobReader, head: Head, asked: Asked, format: AnswerFormat): Promise<Response> {
   const { end, tokens, text } = await job.collect();
-  if (end.type === 'cut') return refuse(c, { code: 'internal', reason: end.reason });
+  if (end.type === 'cut') return refuse(c, { code: 'answer_lost', reason: end.reason });
   if (end.type === 'failed') return refuse(c, end.failure);
   answerHeaders(c, end.backend, end.usage);
   return c.json({
@@ -55,15 +71,16 @@ async function stream(
   head: Head,
   asked: Asked,
   format: AnswerFormat,
+  resumeFrom: number | null,
 ): Promise<Response> {
   const first = await job.first(LEASE_WAIT_MS);
   if (first?.type === 'failed') return refuse(c, first.failure);
-  if (first?.type === 'cut') return refuse(c, { code: 'internal', reason: first.reason });
+  if (first?.type === 'cut') return refuse(c, { code: 'answer_lost', reason: first.reason });
   if (first?.type === 'started') c.header('x-nibble-backend', first.backend);
   const { requestId } = c.var;
   const encode = chunkEncoder(head, format.chunks(asked.logprobs), asked, requestId);
-  const body = eventStream(job, first, encode, (reason) => logInternal(requestId, { code: 'internal', reason }));
-  return c.body(body, 200, EVENT_STREAM_HEADERS);
+  const onInternal = (reason: string) => logInternal(requestId, { code: 'internal', reason });
+  return c.body(eventStream(job, first, encode, resumeFrom, onInternal), 200, EVENT_STREAM_HEADERS);
 }
 
 /** Who answered and what it cost, as headers. */

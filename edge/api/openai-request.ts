@@ -10,7 +10,7 @@ import {
   type Message,
 } from './openai-schema.ts';
 import { unsupportedField } from './openai-unsupported.ts';
-import { modelOf, randomSeed, schemaFailure } from './request.ts';
+import { modelOf, schemaFailure } from './request.ts';
 import type { JobRequest, Outcome } from './service.ts';
 
 /** What the client asked of the answer's shape, beside the job. */
@@ -28,8 +28,8 @@ const invalid = (param: string | null, rule: string): { ok: false; failure: Fail
   failure: { code: 'invalid_request', param, reason: param === null ? rule : `${param}: ${rule}` },
 });
 
-/** Reads a chat body. The random seed is drawn here: the core has no randomness. */
-export function chatJob(body: unknown): Outcome<Asked> {
+/** Reads a chat body. `seed` is for one that names none. */
+export function chatJob(body: unknown, seed: number): Outcome<Asked> {
   const checked = check(ChatRequest, body, 'chat');
   if (!checked.ok) return checked;
   const fields = checked.value;
@@ -49,7 +49,7 @@ export function chatJob(body: unknown): Outcome<Asked> {
       ...askedOf(fields),
       logprobs: fields.logprobs ?? false,
       job: {
-        ...jobOf(fields),
+        ...jobOf(fields, seed),
         input: { kind: 'chat', messages },
         maxNewTokens: max_completion_tokens ?? max_tokens ?? null,
         topLogprobs: fields.top_logprobs ?? 0,
@@ -58,7 +58,7 @@ export function chatJob(body: unknown): Outcome<Asked> {
   };
 }
 
-export function completionJob(body: unknown): Outcome<Asked> {
+export function completionJob(body: unknown, seed: number): Outcome<Asked> {
   const checked = check(CompletionRequest, body, 'completion');
   if (!checked.ok) return checked;
   const fields = checked.value;
@@ -74,7 +74,7 @@ export function completionJob(body: unknown): Outcome<Asked> {
       ...askedOf(fields),
       logprobs: typeof fields.logprobs === 'number',
       job: {
-        ...jobOf(fields),
+        ...jobOf(fields, seed),
         input:
           typeof prompt === 'string'
             ? { kind: 'text', text: prompt, specialTokens: 'add' }
@@ -147,11 +147,11 @@ function askedOf(fields: CommonRequest) {
   };
 }
 
-function jobOf(fields: CommonRequest) {
+function jobOf(fields: CommonRequest, seed: number) {
   const stop = fields.stop ?? [];
   return {
     model: modelOf(fields.model),
-    sampling: samplingOf(fields),
+    sampling: samplingOf(fields, seed),
     truncatePromptTokens: null,
     stop: typeof stop === 'string' ? [stop] : stop,
     stopText: 'drop',
@@ -159,14 +159,15 @@ function jobOf(fields: CommonRequest) {
   } as const;
 }
 
-function samplingOf({ temperature, top_p, top_k, do_sample, seed }: CommonRequest): Sampling {
+function samplingOf(fields: CommonRequest, seed: number): Sampling {
+  const { temperature, top_p, top_k, do_sample } = fields;
   const warped = temperature != null || top_p != null || top_k != null;
   const greedy = temperature === 0 || top_p === 0 || (do_sample === false && !warped);
   return {
     temperature: greedy ? 0 : (temperature ?? null),
     topK: top_k == null ? null : Math.max(0, top_k),
     topP: greedy ? 1 : (top_p ?? null),
-    seed: seed ?? randomSeed(),
+    seed: fields.seed ?? seed,
   };
 }
 

@@ -1,6 +1,6 @@
 /** OpenAI stream: a job's events as chunks, one a token, then usage and [DONE], or one error event and nothing after it. */
 import type { TokenOut } from '../../core/protocol.ts';
-import type { EncodeEvent } from './event-stream.ts';
+import type { EncodeEvent, ServerEvent } from './event-stream.ts';
 import { fingerprint, finishReasonOf, type Head, usageBody } from './openai-answer.ts';
 import { errorBody, logInternal } from './refusal.ts';
 
@@ -22,12 +22,14 @@ export function chunkEncoder(
 ): EncodeEvent {
   let backend: string | null = null;
   let opened = false;
-  const chunk = (choices: object[], more: object = asked.includeUsage ? { usage: null } : {}) =>
-    `data: ${JSON.stringify({ ...head, object: format.object, system_fingerprint: fingerprint(backend), choices, ...more })}\n\n`;
+  let numTokens = 0;
+  const say = (id: number | null, body: object): ServerEvent => ({ id, text: `data: ${JSON.stringify(body)}` });
+  const chunk = (id: number | null, choices: object[], more: object = asked.includeUsage ? { usage: null } : {}) =>
+    say(id, { ...head, object: format.object, system_fingerprint: fingerprint(backend), choices, ...more });
   const open = () => {
-    if (opened || format.opening === null) return '';
+    if (opened || format.opening === null) return [];
     opened = true;
-    return chunk([format.opening]);
+    return [chunk(0, [format.opening])];
   };
   return (event) => {
     switch (event.type) {
@@ -35,28 +37,30 @@ export function chunkEncoder(
         backend = event.backend;
         return open();
       case 'tokens': {
-        let text = open();
-        for (const token of event.tokens)
-          if (token.text !== '' || asked.logprobs) text += chunk([format.delta(token.text, token)]);
-        return text;
+        const events = open();
+        for (const token of event.tokens) {
+          numTokens += 1;
+          if (token.text !== '' || asked.logprobs) events.push(chunk(numTokens, [format.delta(token.text, token)]));
+        }
+        return events;
       }
       case 'finished': {
         backend = event.backend;
-        let text = open();
-        if (event.text !== '') text += chunk([format.delta(event.text, null)]);
-        text += chunk([format.ending(finishReasonOf(event.reason))]);
-        if (asked.includeUsage) text += chunk([], { usage: usageBody(event.usage), nibble: { backend } });
-        return `${text}data: [DONE]\n\n`;
+        const events = open();
+        if (event.text !== '') events.push(chunk(numTokens + 1, [format.delta(event.text, null)]));
+        events.push(chunk(null, [format.ending(finishReasonOf(event.reason))]));
+        if (asked.includeUsage) events.push(chunk(null, [], { usage: usageBody(event.usage), nibble: { backend } }));
+        return [...events, { id: null, text: 'data: [DONE]' }];
       }
       case 'failed': {
         logInternal(requestId, event.failure);
         const { error } = errorBody(event.failure);
-        return `data: ${JSON.stringify({ error: { ...error, usage: usageBody(event.usage) } })}\n\n`;
+        return [say(null, { error: { ...error, usage: usageBody(event.usage) } })];
       }
       case 'cut': {
-        const failure = { code: 'internal', reason: event.reason } as const;
+        const failure = { code: 'answer_lost', reason: event.reason } as const;
         logInternal(requestId, failure);
-        return `data: ${JSON.stringify({ error: { ...errorBody(failure).error, usage: null } })}\n\n`;
+        return [say(null, { error: { ...errorBody(failure).error, usage: null } })];
       }
       default:
         return event satisfies never;

@@ -31,6 +31,24 @@ export const json = (description: string, schema: z.ZodType) => ({
   content: { 'application/json': { schema } },
 });
 
+/** Of every request that makes a job: docs/streams.md. */
+export const RETRY_HEADERS = z.object({
+  'idempotency-key': z.string().min(1).max(255).optional().openapi({
+    description:
+      'Visible ASCII. The request is run and billed once under this key, for 24 hours; a repetition gets the same answer, also while it is being generated.',
+  }),
+  'last-event-id': z.string().optional().openapi({
+    description: 'With the Idempotency-Key of a stream: only the events after the one of this id.',
+    example: '17',
+  }),
+});
+
+/** What a retry may be told, in the error shape of its surface. */
+export const retryResponses = (error: z.ZodType) => ({
+  409: json('The Idempotency-Key stands for another request, or its first request is still on its way', error),
+  410: json('There is no answer under this Idempotency-Key any more', error),
+});
+
 const eventStreamText = z.string().openapi({ description: 'Server-sent events' });
 /** A route that answers at once or, with `stream`, as server-sent events. */
 export const jsonOrEvents = (description: string, schema: z.ZodType) => ({
@@ -45,13 +63,14 @@ export function completionPath(path: string, summary: string, request: z.ZodType
     summary,
     tags: ['OpenAI'],
     security,
-    request: { body: { required: true, content: { 'application/json': { schema: request } } } },
+    request: { headers: RETRY_HEADERS, body: { required: true, content: { 'application/json': { schema: request } } } },
     responses: {
       200: jsonOrEvents('The answer', answer),
       400: json('A field is wrong or not supported yet; `param` names it', ErrorBody),
       401: json('The key is wrong or missing', ErrorBody),
       402: json('The account has not enough budget', ErrorBody),
       404: json('There is no such model', ErrorBody),
+      ...retryResponses(ErrorBody),
       413: json('The body is too large', ErrorBody),
       429: json('A limit is reached or the queue is full; see retry-after', ErrorBody),
       503: json('No worker took the request in time; see retry-after', ErrorBody),

@@ -3,7 +3,7 @@ import type { z } from '@hono/zod-openapi';
 import type { Context, MiddlewareHandler } from 'hono';
 import type { Failure } from '../../core/errors.ts';
 import type { Actor } from './accounts.ts';
-import type { Caller, JobRequest, Metered, Outcome, Service, Submission } from './service.ts';
+import type { Caller, JobRequest, Metered, Outcome, Service, Submission, SubmitOptions } from './service.ts';
 
 export type Resolve = (c: Context) => Service;
 export interface ApiEnv {
@@ -109,16 +109,11 @@ export function schemaFailure(error: z.ZodError): Failure {
 }
 
 /** Submits the job and puts its id and the account's remaining limits into the answer's headers. */
-export async function submit(
-  c: ApiContext,
-  request: JobRequest,
-  user: string | null = null,
-): Promise<Outcome<Submission>> {
-  // A client that sends one counts on not paying twice for a retry: ignoring it would cost money.
-  if (c.req.header('idempotency-key') !== undefined)
-    return { ok: false, failure: { code: 'unsupported_field', param: 'Idempotency-Key', reason: 'leave it out' } };
-  const outcome = metered(c, await c.var.service.submit(c.var.caller, request, c.req.raw.signal, user));
-  if (outcome.ok) nameRequest(c, outcome.value.jobId);
+export async function submit(c: ApiContext, request: JobRequest, options: SubmitOptions): Promise<Outcome<Submission>> {
+  const outcome = metered(c, await c.var.service.submit(c.var.caller, request, c.req.raw.signal, options));
+  if (!outcome.ok) return outcome;
+  nameRequest(c, outcome.value.jobId);
+  if (outcome.value.replayed) c.header('idempotent-replayed', 'true');
   return outcome;
 }
 

@@ -36,11 +36,28 @@ export type JobEvent =
   | { type: 'finished'; reason: FinishReason; text: string; usage: Usage; backend: string }
   | { type: 'failed'; failure: Failure; usage: Usage };
 
+/** A client's name for one request: however often it is sent, it is run once. */
+export interface Idempotency {
+  key: string;
+  /** Of route and body; another one under the same key is a conflict. */
+  bodyHash: string;
+  /** Whether a key that stands for nothing yet may begin a job, or is refused: a client that resumes wants no second answer. */
+  ifNew: 'run' | 'refuse';
+}
+
+export interface SubmitOptions {
+  /** Whom the usage is kept under. */
+  user: string | null;
+  idempotency: Idempotency | null;
+}
+
 export interface Submission {
   jobId: string;
   /** The id under which the model is served. */
   model: string;
   createdS: number;
+  /** The idempotency key stood for this job already: nothing was reserved, and the events come from its beginning. */
+  replayed: boolean;
   /** Cancelling the reader cancels the job, unless it carries an idempotency key. */
   events: ReadableStream<JobEvent>;
 }
@@ -55,8 +72,13 @@ export interface Service {
   authenticate(authorization: string | undefined, clientIp: string | null): Promise<Outcome<Caller>>;
   /** Whether the key is still good for client routes; for answers that nothing else has checked it for. */
   authorize(caller: Caller): Promise<Metered<null>>;
-  /** Admits, reserves and queues. The signal is the client's: its abort cancels the job. `user`: whom the usage is kept under. */
-  submit(caller: Caller, request: JobRequest, signal: AbortSignal, user?: string | null): Promise<Metered<Submission>>;
+  /** Admits, reserves and queues. The signal is the client's: its abort cancels the job, unless it carries an idempotency key. */
+  submit(
+    caller: Caller,
+    request: JobRequest,
+    signal: AbortSignal,
+    options?: SubmitOptions,
+  ): Promise<Metered<Submission>>;
   /** Every model that was ever registered and not removed and that the key may use, the default first. Any valid key may ask. */
   models(caller: Caller): Promise<Metered<ModelCard[]>>;
   /** Newest first. */

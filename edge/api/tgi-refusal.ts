@@ -4,14 +4,18 @@ import { logInternal } from './refusal.ts';
 import type { ApiContext } from './request.ts';
 
 interface TgiFailure {
-  status: ReturnType<typeof toHttp>['status'] | 422 | 424;
+  status: ReturnType<typeof toHttp>['status'] | 424;
   error: string;
   error_type: string;
 }
 
-/** An answer that ends without its end, in one piece and as events. */
-export const INCOMPLETE = { error: 'Incomplete generation', error_type: 'incomplete_generation' };
-export const INCOMPLETE_STREAM = { error: 'Incomplete generation stream', error_type: 'incomplete_generation_stream' };
+const LOST = toHttp({ code: 'answer_lost', reason: '' }).message;
+/** An answer that ends without its end, in one piece and as events: TGI's words, and what they leave open. */
+export const INCOMPLETE = { error: `Incomplete generation: ${LOST}`, error_type: 'incomplete_generation' };
+export const INCOMPLETE_STREAM = {
+  error: `Incomplete generation stream: ${LOST}`,
+  error_type: 'incomplete_generation_stream',
+};
 
 export function toTgi(failure: Failure): TgiFailure {
   const validation = (rule: string): TgiFailure => ({
@@ -41,6 +45,7 @@ export function toTgi(failure: Failure): TgiFailure {
       return { status, error: 'Model is overloaded', error_type: 'overloaded' };
     case 'generation_failed':
     case 'worker_lost':
+    case 'poison_prompt':
       return { status: 424, error: `Request failed during generation: ${message}`, error_type: 'generation' };
     default:
       return { status, error: message, error_type: code };

@@ -1,6 +1,6 @@
 /** TGI request: the checks of /generate's parameters in TGI's order and words, and their job request. */
 import { MAX_STOP_CHARS, MAX_STOPS } from './openai-schema.ts';
-import { modelOf, randomSeed } from './request.ts';
+import { modelOf } from './request.ts';
 import type { JobRequest } from './service.ts';
 import type { GenerateRequest, Parameters } from './tgi-schema.ts';
 
@@ -61,8 +61,8 @@ function ownRule({ stop, typical_p, repetition_penalty, frequency_penalty, water
   return null;
 }
 
-/** The job of a body that passed. `sampled` decides whether the answer names the seed. */
-export function tgiJob(body: GenerateRequest): { job: JobRequest; sampled: boolean } {
+/** The job of a body that passed; `seed` is for one that names none. `sampled` decides whether the answer names the seed. */
+export function tgiJob(body: GenerateRequest, seed: number): { job: JobRequest; sampled: boolean } {
   // TGI samples when there are no parameters at all, and does not when there are some without do_sample.
   const parameters: Parameters = body.parameters ?? { do_sample: true };
   const { do_sample, temperature, top_k, top_p } = parameters;
@@ -76,7 +76,7 @@ export function tgiJob(body: GenerateRequest): { job: JobRequest; sampled: boole
         temperature: sampled ? (temperature ?? 1) : 0,
         topK: top_k ?? 0,
         topP: top_p ?? 1,
-        seed: parameters.seed ?? randomSeed(),
+        seed: parameters.seed ?? seed,
       },
       maxNewTokens: parameters.max_new_tokens ?? null,
       truncatePromptTokens: parameters.truncate ?? null,

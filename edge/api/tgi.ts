@@ -3,7 +3,7 @@ import { OpenAPIHono, z } from '@hono/zod-openapi';
 import { failureOf } from '../../core/errors.ts';
 import { EVENT_STREAM_HEADERS, eventStream } from './event-stream.ts';
 import { JobReader, LEASE_WAIT_MS } from './job-reader.ts';
-import { json, jsonOrEvents, security } from './openapi.ts';
+import { json, jsonOrEvents, RETRY_HEADERS, retryResponses, security } from './openapi.ts';
 import { logInternal } from './refusal.ts';
 import {
   type ApiContext,
@@ -15,6 +15,7 @@ import {
   schemaFailure,
   submit,
 } from './request.ts';
+import { invalidHeader, retryOf } from './retry.ts';
 import type { JobRequest, Outcome } from './service.ts';
 import { computeHeaders, generateHeaders, generateResponse, type TgiAsked } from './tgi-answer.ts';
 import { INCOMPLETE, refuseTgi } from './tgi-refusal.ts';
@@ -44,18 +45,23 @@ async function generate(c: ApiContext, route: Route): Promise<Response> {
   const receivedMs = Date.now();
   const body = await readJson(c.req.raw);
   if (!body.ok) return refuseTgi(c, body.failure);
-  const asked = await read(c, body.value, route);
+  const retry = await retryOf(c, body.value);
+  if (!retry.ok) return refuseTgi(c, retry.failure);
+  const { idempotency, resumeFrom, seed } = retry.value;
+  const asked = await read(c, body.value, route, seed);
   if (!asked.ok) return refuseTgi(c, asked.failure);
-  const submitted = await submit(c, asked.value.job);
+  if (resumeFrom !== null && asked.value.reply !== 'stream')
+    return refuseTgi(c, invalidHeader('Last-Event-ID', 'only with a stream').failure);
+  const submitted = await submit(c, asked.value.job, { user: null, idempotency });
   if (!submitted.ok) return refuseTgi(c, submitted.failure);
   const job = new JobReader(submitted.value.events);
   return asked.value.reply === 'stream'
-    ? stream(c, job, asked.value)
+    ? stream(c, job, asked.value, resumeFrom)
     : whole(c, job, asked.value, route, { receivedMs, queuedMs: Date.now() });
 }
 
 /** Checks the body; failures come with TGI's statuses before any event, so that a client sees 422 also on a stream. */
-async function read(c: ApiContext, json: unknown, route: Route): Promise<Outcome<Asked>> {
+async function read(c: ApiContext, json: unknown, route: Route, seed: number): Promise<Outcome<Asked>> {
   const invalid = (reason: string, param: string | null = null) =>
     ({ ok: false, failure: { code: 'invalid_request', param, reason } }) as const;
   const parsed = GenerateRequest.safeParse(json);
@@ -73,7 +79,7 @@ async function read(c: ApiContext, json: unknown, route: Route): Promise<Outcome
   }
   const rule = brokenRule(body.inputs, parameters, reply, maxInputTokens);
   if (rule !== null) return invalid(rule);
-  const { job, sampled } = tgiJob(body);
+  const { job, sampled } = tgiJob(body, seed);
   const fullText = parameters.return_full_text ?? route === '/';
   return {
     ok: true,
@@ -110,7 +116,7 @@ async function whole(
   const { end, tokens, text, startedMs } = await job.collect();
   if (end.type === 'failed') return refuseTgi(c, end.failure);
   if (end.type === 'cut') {
-    logInternal(c.var.requestId, { code: 'internal', reason: end.reason });
+    logInternal(c.var.requestId, { code: 'answer_lost', reason: end.reason });
     return c.json(INCOMPLETE, 500);
   }
   const finishedMs = Date.now();
@@ -119,19 +125,23 @@ async function whole(
   return c.json(route === '/' ? [answer] : answer);
 }
 
-async function stream(c: ApiContext, job: JobReader, asked: Asked): Promise<Response> {
+async function stream(c: ApiContext, job: JobReader, asked: Asked, resumeFrom: number | null): Promise<Response> {
   const first = await job.first(LEASE_WAIT_MS);
   const { requestId } = c.var;
   const logReason = (reason: string) => logInternal(requestId, { code: 'internal', reason });
   if (first?.type === 'failed') return refuseTgi(c, first.failure);
   if (first?.type === 'cut') {
-    logReason(first.reason);
+    logInternal(requestId, { code: 'answer_lost', reason: first.reason });
     return c.json(INCOMPLETE, 500);
   }
   const backend = first?.type === 'started' ? first.backend : null;
   computeHeaders(c, asked.inputs, backend);
   if (backend !== null) c.header('x-nibble-backend', backend);
-  return c.body(eventStream(job, first, tgiEncoder(asked, requestId), logReason), 200, EVENT_STREAM_HEADERS);
+  return c.body(
+    eventStream(job, first, tgiEncoder(asked, requestId), resumeFrom, logReason),
+    200,
+    EVENT_STREAM_HEADERS,
+  );
 }
 
 function describeRoute(app: OpenAPIHono<ApiEnv>, route: Route): void {
@@ -149,10 +159,15 @@ function describeRoute(app: OpenAPIHono<ApiEnv>, route: Route): void {
     summary: about.summary,
     tags: ['Text Generation Inference'],
     security,
-    request: { body: { required: true, content: { 'application/json': { schema: GenerateRequest } } } },
+    request: {
+      headers: RETRY_HEADERS,
+      body: { required: true, content: { 'application/json': { schema: GenerateRequest } } },
+    },
     responses: {
       200: about.ok,
+      400: json('A header or the JSON is wrong', TgiError),
       401: json('The key is wrong or missing', TgiError),
+      ...retryResponses(TgiError),
       422: json('A parameter is wrong or not supported yet', TgiError),
       424: json('The generation failed', TgiError),
       429: json('A limit is reached or the queue is full', TgiError),

@@ -108,6 +108,8 @@ export class FallbackObject extends DurableObject<FallbackEnv> implements Occupa
       // Nothing is kept for replay: a lost answer is computed again from the queue's tokens.
       case 'welcome':
       case 'ack':
+      case 'kept':
+      case 'ended':
         return;
       default:
         message.value satisfies never;
@@ -137,6 +139,7 @@ export class FallbackObject extends DurableObject<FallbackEnv> implements Occupa
       backend: 'edge-wasm',
       model: resident.card,
       credits: SLOTS,
+      leases: [],
     };
     server!.send(JSON.stringify(hello));
     return client!;

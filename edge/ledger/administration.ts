@@ -21,6 +21,7 @@ import type { Env } from '../env.ts';
 import type { Spending } from './budget.ts';
 import { NOTHING_SPENT, resetsMs, rolled, spendingOf, spentPico } from './budget.ts';
 import { ExportStore } from './export-storage.ts';
+import { IdempotencyStore } from './idempotency-storage.ts';
 import type { KeyIdentity } from './key.ts';
 import { KeyStore } from './key-storage.ts';
 import { fullBuckets, resized } from './limits.ts';
@@ -42,6 +43,7 @@ export abstract class AccountAdministration extends DurableObject<Env> {
   protected readonly ledger: Ledger;
   protected readonly webhooks: WebhookStore;
   protected readonly exports: ExportStore;
+  protected readonly idempotency: IdempotencyStore;
 
   constructor(ctx: DurableObjectState, env: Env) {
     super(ctx, env);
@@ -51,6 +53,7 @@ export abstract class AccountAdministration extends DurableObject<Env> {
     this.ledger = new Ledger(ctx.storage.sql);
     this.webhooks = new WebhookStore(ctx.storage.sql);
     this.exports = new ExportStore(ctx.storage.sql);
+    this.idempotency = new IdempotencyStore(ctx.storage.sql);
   }
 
   create(accountId: string, settings: AccountSettings, creditPico: bigint, actor: string): Outcome<null> {

@@ -1,5 +1,5 @@
 /** Grant: what the ledger, the edge and the queue tell each other about one request's money. Plain values, sent between objects. */
-import type { Usage } from '../api/service.ts';
+import type { Idempotency, Usage } from '../api/service.ts';
 import type { Tariff } from './price.ts';
 
 /** How long after admission the queue takes the job. Normally it is there in milliseconds. */
@@ -24,7 +24,14 @@ export interface AdmitRequest extends Presented {
   completionTokens: number;
   /** OpenAI's `user`: whom of the customer's own users the usage belongs to. */
   user: string | null;
+  idempotency: Idempotency | null;
 }
+
+/** What came of asking: a grant for a new job, or the job that the idempotency key stands for already. */
+export type Admitted =
+  | { kind: 'new'; jobId: string; grant: Grant }
+  /** `ended`: it has its row in the ledger, so that it will not run again under this key. */
+  | { kind: 'known'; jobId: string; queue: string; model: string; createdMs: number; ended: boolean };
 
 export interface Grant {
   jobId: string;
@@ -38,6 +45,8 @@ export interface Grant {
   reservedPicoUsd: string;
   promptTokenLimit: number;
   completionTokenLimit: number;
+  /** With an idempotency key: the job runs on when its client leaves, and its answer is kept until then. Null: it is cancelled then. */
+  keepUntilMs: number | null;
 }
 
 export type JobStatus = 'completed' | 'cancelled' | 'failed';

@@ -1,7 +1,7 @@
 /** Account: the Durable Object that holds one account's keys, limits and money. Every path goes reserve → settle or release, once. */
 import type { Failure } from '../../core/errors.ts';
 import type { BucketQuery, BucketRow, KeyState, RowQuery, UsageRow, WebhookEvent } from '../api/accounts.ts';
-import type { Metered, Outcome } from '../api/service.ts';
+import type { Idempotency, Metered, Outcome } from '../api/service.ts';
 import { decimalUsd } from '../api/usd.ts';
 import { equalInConstantTime, randomBase62 } from '../auth.ts';
 import { AccountAdministration, unknownAccount } from './administration.ts';
@@ -10,8 +10,9 @@ import { close, decide, metersOf } from './admit.ts';
 import { NOTHING_SPENT } from './budget.ts';
 import { deliver } from './deliver.ts';
 import { Exporter } from './exporter.ts';
-import type { AdmitRequest, Grant, Presented, SettleRequest } from './grant.ts';
+import type { AdmitRequest, Admitted, Grant, Presented, SettleRequest } from './grant.ts';
 import { GRANT_MS } from './grant.ts';
+import { keepUntilMs } from './idempotency-storage.ts';
 import type { Wanted } from './key.ts';
 import { refusalOf } from './key.ts';
 import { limitHeaders } from './limits.ts';
@@ -45,12 +46,18 @@ export class AccountObject extends AccountAdministration {
     return { ok: true, value: { models: key.models }, headers };
   }
 
-  /** Everything that must hold before a request may run, and its reservation, in one step that nothing can come between. */
-  admit(request: AdmitRequest): Metered<Grant> {
+  /**
+   * Everything that must hold before a request may run, and its reservation, in one step that nothing can come between. An idempotency
+   * key that stands for a job already reserves nothing and takes nothing from the limits.
+   */
+  admit(request: AdmitRequest): Metered<Admitted> {
     const found = this.#authorize(request, { scope: 'client', model: request.model });
     if (!found.ok) return { ...found, headers: {} };
     const { account, key, line } = found.value;
     const nowMs = Date.now();
+    const { idempotency } = request;
+    const recalled = idempotency === null ? null : this.#recall(key.line, idempotency, nowMs);
+    if (recalled !== null) return { ...recalled, headers: limitHeaders(metersOf(account, line, nowMs)) };
     const tokens = request.promptTokens + request.completionTokens;
     const pico = costAtMostPicoUsd(request.tariff, request.promptTokens, request.completionTokens);
     const active = {
@@ -72,7 +79,12 @@ export class AccountObject extends AccountAdministration {
     const { keyId, queue, model, tariff, user } = request;
     this.ctx.storage.transactionSync(() => {
       const about = { jobId, keyId, line: key.line, user, queue, model, tariff };
-      this.store.insertReservation({ ...about, pico, tokens, createdMs: nowMs, checkMs });
+      const idempotencyKey = idempotency?.key ?? null;
+      this.store.insertReservation({ ...about, pico, tokens, createdMs: nowMs, checkMs, idempotencyKey });
+      if (idempotency !== null) {
+        const { bodyHash } = idempotency;
+        this.idempotency.insert(key.line, idempotency.key, { bodyHash, jobId, queue, model, createdMs: nowMs });
+      }
       this.store.updateAccount(decision.account);
       if (decision.state !== null) this.keys.setLineState(key.line, decision.state);
     });
@@ -88,9 +100,11 @@ export class AccountObject extends AccountAdministration {
       reservedPicoUsd: pico.toString(),
       promptTokenLimit: request.promptTokens,
       completionTokenLimit: request.completionTokens,
+      keepUntilMs: idempotency === null ? null : keepUntilMs(nowMs),
     };
     const after = { ...line, state: decision.state ?? line.state };
-    return { ok: true, value: grant, headers: limitHeaders(metersOf(decision.account, after, nowMs)) };
+    const headers = limitHeaders(metersOf(decision.account, after, nowMs));
+    return { ok: true, value: { kind: 'new', jobId, grant }, headers };
   }
 
   /** Books ended jobs; a job that has its row already is left as it is. All of them hold when this returns. */
@@ -110,6 +124,7 @@ export class AccountObject extends AccountAdministration {
       const nothing = { promptTokens: 0, cachedTokens: 0, completionTokens: 0, costPico: 0n };
       const about = { jobId, keyId, user, createdMs, settledMs: Date.now(), model, tariff };
       this.store.insertEntry({ ...about, ...nothing, status: 'released', backend: null });
+      this.#forget(reservation);
       this.#close(reservation, 0n, 0, Date.now());
       this.#exporter.soon();
     });
@@ -126,6 +141,7 @@ export class AccountObject extends AccountAdministration {
   override async alarm(): Promise<void> {
     this.#alarmMs = null;
     await this.#checkReservations();
+    this.idempotency.drop(Date.now());
     await deliver(this.webhooks);
     await this.#exporter.report();
     await this.#exporter.meter();
@@ -161,6 +177,8 @@ export class AccountObject extends AccountAdministration {
       return;
     }
     const { promptTokens, cachedTokens, completionTokens } = request.usage;
+    // What came to nothing may be tried again under its key.
+    if (request.status !== 'completed' && promptTokens + completionTokens === 0) this.#forget(reservation);
     const cost = costPicoUsd(request.tariff, promptTokens, completionTokens, cachedTokens);
     if (cost > reservation.pico) {
       // The queue ends a job at its bounds, so this cannot be; and nobody pays more than was reserved.
@@ -172,6 +190,20 @@ export class AccountObject extends AccountAdministration {
     }
     this.store.insertEntry(entryOf(request, cost, reservation.user, nowMs));
     this.#close(reservation, cost, promptTokens + completionTokens, nowMs);
+  }
+
+  /** The job that the key stands for, or why not; null: it is free for a new one. */
+  #recall(line: string, { key, bodyHash, ifNew }: Idempotency, nowMs: number): Outcome<Admitted> | null {
+    const found = this.idempotency.find(line, key, nowMs);
+    if (found === null) return ifNew === 'run' ? null : { ok: false, failure: { code: 'answer_gone', ran: false } };
+    if (found.bodyHash !== bodyHash) return { ok: false, failure: { code: 'idempotency_conflict' } };
+    const { jobId, queue, model, createdMs } = found;
+    const ended = this.store.hasEntry(jobId);
+    return { ok: true, value: { kind: 'known', jobId, queue, model, createdMs, ended } };
+  }
+
+  #forget({ line, idempotencyKey, jobId }: Reservation): void {
+    if (idempotencyKey !== null) this.idempotency.forget(line, idempotencyKey, jobId);
   }
 
   #close(reservation: Reservation, cost: bigint, tokens: number, nowMs: number): void {
@@ -235,7 +267,12 @@ export class AccountObject extends AccountAdministration {
   }
 
   #nextDueMs(): number | null {
-    const due = [this.store.nextCheckMs(), this.webhooks.nextMs(), this.exports.nextMs()].filter((ms) => ms !== null);
+    const due = [
+      this.store.nextCheckMs(),
+      this.webhooks.nextMs(),
+      this.exports.nextMs(),
+      this.idempotency.nextDropMs(),
+    ].filter((ms) => ms !== null);
     return due.length === 0 ? null : Math.min(...due);
   }
 

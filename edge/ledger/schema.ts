@@ -7,6 +7,7 @@
  *                rotation: what a key may spend belongs to its line, so that a rotation does not begin it anew
  *   key_state    of a line with limits or a budget of its own: its buckets and its spending
  *   reservation  admitted and not ended: what is reserved, for whom, for which queue object, when the grant ends
+ *   idempotency  the job that a client's Idempotency-Key stands for, by line and key, for a day: the hash of its request, its queue object
  *   entry        the ledger: append-only, exactly one row for each admitted job once it ended, with the tariff it was priced at
  *   credit       append-only: every top-up and adjustment, idempotent by its reference
  *   audit        append-only: who changed what
@@ -24,6 +25,9 @@ CREATE TABLE IF NOT EXISTS key (
 CREATE TABLE IF NOT EXISTS key_state (line TEXT PRIMARY KEY, buckets TEXT, spending TEXT) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS reservation (
   job_id TEXT PRIMARY KEY, queue TEXT NOT NULL, pico TEXT NOT NULL, tokens INTEGER NOT NULL, check_ms INTEGER NOT NULL) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS idempotency (
+  seq INTEGER PRIMARY KEY, line TEXT NOT NULL, key TEXT NOT NULL, body_hash TEXT NOT NULL, job_id TEXT NOT NULL, queue TEXT NOT NULL,
+  model TEXT NOT NULL, created_ms INTEGER NOT NULL, UNIQUE (line, key));
 CREATE TABLE IF NOT EXISTS entry (
   seq INTEGER PRIMARY KEY, job_id TEXT NOT NULL UNIQUE, key_id TEXT NOT NULL, created_ms INTEGER NOT NULL, model TEXT NOT NULL,
   prompt_tokens INTEGER NOT NULL, cached_tokens INTEGER NOT NULL, completion_tokens INTEGER NOT NULL,
@@ -62,6 +66,7 @@ const COLUMNS: readonly [table: string, column: string, declaration: string][] =
   ['reservation', 'model', "TEXT NOT NULL DEFAULT ''"],
   ['reservation', 'created_ms', 'INTEGER NOT NULL DEFAULT 0'],
   ['reservation', 'tariff', "TEXT NOT NULL DEFAULT '{}'"],
+  ['reservation', 'idempotency_key', 'TEXT'],
   ['entry', 'settled_ms', 'INTEGER NOT NULL DEFAULT 0'],
   ['entry', 'user', 'TEXT'],
 ];

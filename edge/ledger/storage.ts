@@ -33,6 +33,8 @@ export interface Reservation {
   createdMs: number;
   /** When to ask the queue about it. */
   checkMs: number;
+  /** The client's, under which the job is remembered. */
+  idempotencyKey: string | null;
 }
 
 /** `released`: admitted, and never taken by a queue. */
@@ -138,8 +140,8 @@ export class LedgerStore {
 
   insertReservation(reservation: Reservation): void {
     this.#sql.exec(
-      `INSERT INTO reservation (job_id, queue, pico, tokens, check_ms, key_id, line, user, model, created_ms, tariff)
-       VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
+      `INSERT INTO reservation (job_id, queue, pico, tokens, check_ms, key_id, line, user, model, created_ms, tariff,
+       idempotency_key) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
       reservation.jobId,
       reservation.queue,
       reservation.pico.toString(),
@@ -151,6 +153,7 @@ export class LedgerStore {
       reservation.model,
       reservation.createdMs,
       JSON.stringify(reservation.tariff),
+      reservation.idempotencyKey,
     );
   }
 
@@ -227,6 +230,7 @@ function reservationOf(row: Row): Reservation {
     tokens: row.tokens as number,
     createdMs: row.created_ms as number,
     checkMs: row.check_ms as number,
+    idempotencyKey: row.idempotency_key as string | null,
   };
 }
 

@@ -4,15 +4,16 @@ import type { FinishReason, TokenOut } from '../../core/protocol.ts';
 import type { JobEvent, Usage } from '../api/service.ts';
 import type { Grant } from '../ledger/grant.ts';
 import type { Progress } from './lease.ts';
+import type { Death } from './policy.ts';
 import type { EventReader } from './reader.ts';
 
 export interface Lease {
   socketId: string;
   epoch: number;
-  /** Tokens that were accepted before it. */
-  fromToken: number;
   /** When its last frame came, at first when it was made. */
   heardMs: number;
+  /** `replaying`: its worker was told what was accepted, and frames that were on their way may come before those it sends again. */
+  phase: 'flowing' | 'replaying';
 }
 
 export type Ending =
@@ -27,14 +28,20 @@ export interface LiveJob {
   readonly grant: Grant;
   /** Order of arrival; a job that is queued again keeps it and so goes ahead of later ones. */
   readonly seq: number;
-  readonly enqueuedMs: number;
+  /** When it came, or lost its lease. */
+  waitingSinceMs: number;
   /** Leases so far; the live lease has this number. */
   epoch: number;
-  /** Workers that died while they had it. */
-  deaths: number;
+  /** Of workers that had it, in order. */
+  deaths: Death[];
   lease: Lease | null;
+  /** The worker that has the latest lease. Without a lease: it may come back with it. Null: nobody may. */
+  holder: string | null;
+  /** A waiting job is not leased before: its holder may come back with it. */
+  heldUntilMs: number;
   /** Of the worker that has or had it. */
   backend: string | null;
+  /** As the first worker said that began it: later ones do not change what is billed. */
   started: { promptTokens: number; cachedTokens: number } | null;
   /** Accepted tokens in storage; the rest is the tail. */
   stored: number;
@@ -42,7 +49,7 @@ export interface LiveJob {
   /** When the oldest token of the tail came. */
   tailSinceMs: number;
   end: EndEvent | null;
-  reader: EventReader | null;
+  readonly readers: Set<EventReader>;
   /** When it came into this instance's memory, and later when it ended. */
   sinceMs: number;
 }
@@ -52,19 +59,26 @@ export function newJob(grant: Grant, seq: number, nowMs: number): LiveJob {
     id: grant.jobId,
     grant,
     seq,
-    enqueuedMs: nowMs,
+    waitingSinceMs: nowMs,
     epoch: 0,
-    deaths: 0,
+    deaths: [],
     lease: null,
+    holder: null,
+    heldUntilMs: 0,
     backend: null,
     started: null,
     stored: 0,
     tail: [],
     tailSinceMs: nowMs,
     end: null,
-    reader: null,
+    readers: new Set(),
     sinceMs: nowMs,
   };
+}
+
+/** Whether anybody waits for it: a reader, or a client that may come back with its idempotency key. */
+export function isWanted(job: LiveJob): boolean {
+  return job.readers.size > 0 || job.grant.keepUntilMs !== null;
 }
 
 export function acceptedTokens(job: LiveJob): number {
@@ -74,6 +88,7 @@ export function acceptedTokens(job: LiveJob): number {
 export function progressOf(job: LiveJob): Progress {
   return {
     started: job.started !== null,
+    phase: job.lease?.phase ?? 'flowing',
     accepted: acceptedTokens(job),
     promptTokenLimit: job.grant.promptTokenLimit,
     completionTokenLimit: job.grant.completionTokenLimit,

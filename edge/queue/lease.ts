@@ -2,9 +2,11 @@
 import type { Failure } from '../../core/errors.ts';
 import type { FinishReason, Frame, TokenOut } from '../../core/protocol.ts';
 
-/** What the queue has accepted of a job under its live lease, and what was reserved for it. */
+/** What the queue has accepted of a job, under all of its leases, and what was reserved for it. */
 export interface Progress {
   started: boolean;
+  /** While frames are sent again, earlier ones that were on their way may come first; they do not fit and do not count. */
+  phase: 'flowing' | 'replaying';
   accepted: number;
   promptTokenLimit: number;
   completionTokenLimit: number;
@@ -13,6 +15,10 @@ export interface Progress {
 export type Verdict =
   | { kind: 'started'; promptTokens: number; cachedTokens: number }
   | { kind: 'accepted'; tokens: TokenOut[] }
+  /** Nothing that was not booked before: a worker that goes on after another says `started` again. */
+  | { kind: 'repeated' }
+  /** It will be sent again, after what must come before it. */
+  | { kind: 'premature' }
   /** `honest`: the worker counts as many tokens as were accepted. */
   | { kind: 'finished'; reason: FinishReason; text: string; honest: boolean }
   /** The worker gave up. */
@@ -27,9 +33,12 @@ export function judge(progress: Progress, frame: Frame): Verdict {
     failure: { code: 'generation_failed', reason },
     free: false,
   });
+  const gap = (reason: string): Verdict => (progress.phase === 'replaying' ? { kind: 'premature' } : broken(reason));
   switch (frame.kind) {
     case 'started':
-      if (progress.started) return broken(`job ${frame.jobId} was started twice under lease ${frame.epoch}`);
+      if (progress.started) return { kind: 'repeated' };
+      if (frame.cachedTokens > frame.promptTokens)
+        return broken(`${frame.cachedTokens} of job ${frame.jobId}'s ${frame.promptTokens} prompt tokens were cached`);
       if (frame.promptTokens > progress.promptTokenLimit)
         return {
           kind: 'broken',
@@ -42,16 +51,19 @@ export function judge(progress: Progress, frame: Frame): Verdict {
         };
       return { kind: 'started', promptTokens: frame.promptTokens, cachedTokens: frame.cachedTokens };
     case 'tokens': {
-      if (!progress.started) return broken(`tokens of job ${frame.jobId} came before it was started`);
-      if (frame.from !== progress.accepted)
-        return broken(`tokens of job ${frame.jobId} start at ${frame.from}, but ${progress.accepted} were accepted`);
-      const total = progress.accepted + frame.tokens.length;
+      if (!progress.started) return gap(`tokens of job ${frame.jobId} came before it was started`);
+      if (frame.from > progress.accepted)
+        return gap(`tokens of job ${frame.jobId} start at ${frame.from}, but ${progress.accepted} were accepted`);
+      const tokens = frame.tokens.slice(progress.accepted - frame.from);
+      if (tokens.length === 0) return { kind: 'repeated' };
+      const total = progress.accepted + tokens.length;
       if (total > progress.completionTokenLimit)
         return broken(`job ${frame.jobId} has ${total} tokens, but ${progress.completionTokenLimit} were reserved`);
-      return { kind: 'accepted', tokens: frame.tokens };
+      return { kind: 'accepted', tokens };
     }
     case 'finished':
-      if (!progress.started) return broken(`job ${frame.jobId} finished before it was started`);
+      if (!progress.started) return gap(`job ${frame.jobId} finished before it was started`);
+      if (frame.tokens > progress.accepted && progress.phase === 'replaying') return { kind: 'premature' };
       return {
         kind: 'finished',
         reason: frame.reason,

@@ -12,8 +12,8 @@ import type { Grant } from '../ledger/grant.ts';
 import { Dispatcher } from './dispatcher.ts';
 import { FallbackLink } from './fallback-link.ts';
 import { Outbox } from './outbox.ts';
-import { type FallbackPolicy, KEEP_ENDED_MS, nextWakeMs, WAKE_MS } from './policy.ts';
-import type { EventReader } from './reader.ts';
+import { type FallbackPolicy, nextWakeMs, WAKE_MS } from './policy.ts';
+import type { EventReader, ReaderLoad } from './reader.ts';
 import type { Connection } from './sockets.ts';
 import { Sockets } from './sockets.ts';
 import { QueueStore } from './store.ts';
@@ -82,6 +82,11 @@ export class QueueObject extends DurableObject<Env> {
     return this.#dispatcher.load();
   }
 
+  /** What each reader of a job holds in memory. */
+  readers(): ReaderLoad[] {
+    return this.#dispatcher.readers();
+  }
+
   /** Lets a quarantined worker in again. */
   reinstate(workerId: string): void {
     this.#store.reinstate(workerId);
@@ -123,7 +128,7 @@ export class QueueObject extends DurableObject<Env> {
     this.#dispatcher.tick(queueTimeoutMs(this.env));
     const nowMs = Date.now();
     await this.#outbox.flush(nowMs);
-    this.#store.drop(nowMs - KEEP_ENDED_MS);
+    this.#store.drop(nowMs);
     this.#keepTime();
   }
 
@@ -178,7 +183,7 @@ export class QueueObject extends DurableObject<Env> {
   }
 
   async #hello(connection: Connection, hello: Extract<WorkerMessage, { type: 'hello' }>): Promise<void> {
-    const { protocol, workerId, backend, model, credits } = hello;
+    const { protocol, workerId, backend, model, credits, leases } = hello;
     const invalid = (param: string, reason: string) =>
       this.#refuse(connection, { code: 'invalid_request', param, reason });
     if ((backend === 'edge-wasm') !== (connection.kind === 'fallback'))
@@ -198,10 +203,9 @@ export class QueueObject extends DurableObject<Env> {
       return this.#dispatcher.disconnect(connection);
     }
     if (this.#sockets.get(connection.id) === null) return;
-    for (const other of this.#sockets.ofWorker(workerId)) if (other !== connection) this.#dispatcher.disconnect(other);
     this.#sockets.announce(connection, { workerId, backend, credits, draining: false });
     this.#sockets.send(connection, { type: 'welcome', protocol: PROTOCOL_VERSION, heartbeatMs: HEARTBEAT_MS });
-    this.#dispatcher.dispatch();
+    this.#dispatcher.welcome(connection, leases);
   }
 
   #refuse(connection: Connection, failure: Failure): void {
@@ -216,7 +220,7 @@ export class QueueObject extends DurableObject<Env> {
     if (!this.#dispatcher.idle || !this.#fallback.isClosed) this.#ticker ??= setInterval(() => this.#tick(), TICK_MS);
     const unsettled = !this.#dispatcher.idle || this.#store.numUnsettled() > 0;
     if (unsettled && this.#alarmMs !== null && this.#alarmMs <= Date.now() + WAKE_MS) return;
-    const wakeMs = nextWakeMs(unsettled, this.#store.oldestEndedMs(), Date.now());
+    const wakeMs = nextWakeMs(unsettled, this.#store.nextDropMs(), Date.now());
     if (wakeMs === null || (this.#alarmMs !== null && this.#alarmMs <= wakeMs)) return;
     this.#alarmMs = wakeMs;
     this.ctx.storage.setAlarm(wakeMs);

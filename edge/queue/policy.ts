@@ -5,12 +5,19 @@ import type { JobStatus } from '../ledger/grant.ts';
 import type { Tariff } from '../ledger/price.ts';
 import { costPicoUsd, exactNumber } from '../ledger/price.ts';
 
-/** A job that was on this many workers when they died is taken for the cause. */
-export const MAX_WORKER_DEATHS = 2;
+/** A job that was on this many workers when they died, each at the same token of its answer, is taken for the cause. */
+const MAX_WORKER_DEATHS = 2;
+/** And no job may take more workers with it than this, wherever its answer had come to. */
+const MAX_DEATHS_IN_ALL = 5;
 /** Workers ping every 15 s; three are missing. */
 export const SILENT_SOCKET_MS = 45_000;
 /** A lease without a frame for so long has expired, though its worker still pings: far above a prefill of a long prompt on a CPU. */
 export const LEASE_MS = 600_000;
+/**
+ * How long a worker whose socket is gone may take to come back before it counts as dead. A job waits so long for it only after this
+ * object was restarted, when every socket went at once, or when one death more would end it; else another worker takes it at once.
+ */
+export const RETURN_MS = 2_000;
 /** Tokens are written to storage every so many, or when the oldest unwritten one is so old. */
 export const CHECKPOINT_TOKENS = 64;
 export const CHECKPOINT_MS = 2_000;
@@ -18,7 +25,7 @@ export const CHECKPOINT_MS = 2_000;
 export const WAITING_MS = 2_500;
 /** A job without a reader, after the object was restarted, is cancelled when nobody re-attaches in this time. */
 export const REATTACH_MS = 10_000;
-/** An ended job stays readable for this long. */
+/** An ended job stays readable for this long, one with an idempotency key longer. */
 export const KEEP_ENDED_MS = 600_000;
 /** While anything is not settled the object wakes at least this often, even after a crash. */
 export const WAKE_MS = 15_000;
@@ -26,7 +33,8 @@ export const WAKE_MS = 15_000;
 /** A waiting job. Later: its account, for fairness among accounts. */
 export interface Waiting {
   id: string;
-  enqueuedMs: number;
+  /** When it came, or came back. */
+  waitingSinceMs: number;
 }
 
 /** Who is at the other end of a connection: a worker that dialled in, or the edge's own fallback. */
@@ -87,30 +95,31 @@ export function refusalOf(numWaiting: number, numFree: number, depth: number): F
 
 /** The waiting jobs that no worker took in time. */
 export function overdue<Job extends Waiting>(waiting: readonly Job[], timeoutMs: number, nowMs: number): Job[] {
-  return waiting.filter((job) => nowMs - job.enqueuedMs >= timeoutMs);
+  return waiting.filter((job) => nowMs - job.waitingSinceMs >= timeoutMs);
 }
 
 export function noCapacity(job: Waiting, nowMs: number): Failure {
-  return { code: 'no_capacity', waitedMs: nowMs - job.enqueuedMs, retryAfterS: 5 };
+  return { code: 'no_capacity', waitedMs: nowMs - job.waitingSinceMs, retryAfterS: 5 };
+}
+
+/** A worker, or the fallback, that was gone while it had a job. `tokens`: of the answer, accepted until then. */
+export interface Death {
+  workerId: string;
+  epoch: number;
+  tokens: number;
 }
 
 /**
- * What becomes of a job whose worker is gone, `deaths` counting this one if it died. What the fallback has begun goes on after the
- * accepted tokens: its isolate may end at any time. An answer that a worker has begun cannot go on elsewhere yet.
+ * Why a job ends after these deaths, the latest last; null: it goes on at another worker, after its accepted tokens. Those that got
+ * further before they died were hardly killed by the job, so only deaths at the same token are held against it, as long as they are few.
  */
-export function afterDeath(job: {
-  accepted: number;
-  deaths: number;
-  lostBy: SeatKind;
-}): { kind: 'requeue' } | { kind: 'fail'; failure: Failure } {
-  const mayGoOn = job.accepted === 0 || job.lostBy === 'fallback';
-  if (mayGoOn && job.deaths < MAX_WORKER_DEATHS) return { kind: 'requeue' };
-  return { kind: 'fail', failure: { code: 'worker_lost', tokens: job.accepted } };
-}
-
-/** Deaths of a job that one more worker left. A fallback that got further before it ended was not killed by the job. */
-export function deathsAfter(job: { deaths: number; lostBy: SeatKind; progressed: boolean }): number {
-  return job.lostBy === 'fallback' && job.progressed ? 0 : job.deaths + 1;
+export function fateAfter(deaths: readonly Death[]): Failure | null {
+  const last = deaths.at(-1);
+  if (last === undefined) return null;
+  const { tokens } = last;
+  const here = deaths.length - 1 - deaths.findLastIndex((death) => death.tokens !== tokens);
+  if (here >= MAX_WORKER_DEATHS) return { code: 'poison_prompt', deaths: here, tokens };
+  return deaths.length >= MAX_DEATHS_IN_ALL ? { code: 'worker_lost', tokens } : null;
 }
 
 /**
@@ -128,7 +137,7 @@ export function bill(
     promptTokens: job.promptTokens,
     cachedTokens: job.cachedTokens,
     completionTokens: job.accepted,
-    costPicoUsd: exactNumber(costPicoUsd(tariff, job.promptTokens, job.accepted)),
+    costPicoUsd: exactNumber(costPicoUsd(tariff, job.promptTokens, job.accepted, job.cachedTokens)),
   };
 }
 
@@ -137,8 +146,12 @@ export function retryDelayMs(attempts: number): number {
   return Math.min(60_000, 250 * 2 ** Math.min(attempts, 16));
 }
 
-/** When the object must wake: soon while anything is unsettled, else to drop the oldest ended job. Null: never. */
-export function nextWakeMs(unsettled: boolean, oldestEndedMs: number | null, nowMs: number): number | null {
-  if (unsettled) return nowMs + WAKE_MS;
-  return oldestEndedMs === null ? null : oldestEndedMs + KEEP_ENDED_MS;
+/** When to drop a job that ends now. */
+export function dropMs(keepUntilMs: number | null, nowMs: number): number {
+  return Math.max(nowMs + KEEP_ENDED_MS, keepUntilMs ?? 0);
+}
+
+/** When the object must wake: soon while anything is unsettled, else when the first ended job is to be dropped. Null: never. */
+export function nextWakeMs(unsettled: boolean, nextDropMs: number | null, nowMs: number): number | null {
+  return unsettled ? nowMs + WAKE_MS : nextDropMs;
 }

@@ -11,6 +11,13 @@ export interface Place {
   tokens: number;
 }
 
+/** What a reader holds in this object's memory, and how much has ever gone through it. */
+export interface ReaderLoad {
+  jobId: string;
+  bufferedBytes: number;
+  writtenBytes: number;
+}
+
 export class EventReader {
   readonly stream: ReadableStream<Uint8Array>;
   readonly #next: (place: Place) => JobEvent | null;
@@ -18,6 +25,7 @@ export class EventReader {
   readonly #encoder = new TextEncoder();
   #controller: ReadableStreamDefaultController<Uint8Array> | null = null;
   #lastWriteMs: number;
+  #writtenBytes = 0;
   /** A waiting read makes `enqueue` call `pull`, which must not start a second walk. */
   #pumping = false;
 
@@ -45,6 +53,11 @@ export class EventReader {
   /** Whether the end of the job went out, or the reader is gone. */
   get closed(): boolean {
     return this.#controller === null;
+  }
+
+  load(jobId: string): ReaderLoad {
+    const bufferedBytes = this.#controller === null ? 0 : BUFFER_BYTES - (this.#controller.desiredSize ?? 0);
+    return { jobId, bufferedBytes, writtenBytes: this.#writtenBytes };
   }
 
   /** Sends what there is, as far as the buffer takes it. */
@@ -75,7 +88,9 @@ export class EventReader {
   }
 
   #write(event: JobEvent): void {
-    this.#controller?.enqueue(this.#encoder.encode(`${JSON.stringify(event)}\n`));
+    const bytes = this.#encoder.encode(`${JSON.stringify(event)}\n`);
+    this.#controller?.enqueue(bytes);
+    this.#writtenBytes += bytes.byteLength;
     this.#lastWriteMs = Date.now();
   }
 

@@ -1,30 +1,11 @@
-/**
- * Storage of a queue: one SQLite database per (model, shard).
- *
- *   job         one row a job. ended_ms is null while it lives; then the prompt is emptied and the row stays readable for ten minutes
- *   chunk       accepted tokens, a row per checkpoint: `first` is the place of its first token
- *   outbox      settlements that the ledger has not acknowledged
- *   quarantine  workers whose count of tokens was not ours
- *   setting     what holds for the whole queue: the model's fallback policy as the last request brought it
- */
+/** Storage of a queue: its jobs, their accepted tokens and the settlements on their way, in the tables of schema.ts. */
 import type { Job, TokenOut } from '../../core/protocol.ts';
 import type { Grant, SettleRequest } from '../ledger/grant.ts';
-import type { EndEvent, LiveJob } from './job.ts';
+import type { EndEvent, Lease, LiveJob } from './job.ts';
 import { acceptedTokens } from './job.ts';
 import type { FallbackPolicy } from './policy.ts';
+import { prepare } from './schema.ts';
 
-const SCHEMA = `
-CREATE TABLE IF NOT EXISTS job (
-  seq INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, grant TEXT NOT NULL, body TEXT NOT NULL, enqueued_ms INTEGER NOT NULL,
-  epoch INTEGER NOT NULL, deaths INTEGER NOT NULL, socket_id TEXT, backend TEXT, started TEXT, ending TEXT, ended_ms INTEGER);
-CREATE INDEX IF NOT EXISTS job_by_end ON job (ended_ms);
-CREATE TABLE IF NOT EXISTS chunk (job_id TEXT NOT NULL, first INTEGER NOT NULL, count INTEGER NOT NULL, tokens TEXT NOT NULL,
-  PRIMARY KEY (job_id, first)) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS outbox (job_id TEXT PRIMARY KEY, account TEXT NOT NULL, settlement TEXT NOT NULL, attempts INTEGER NOT NULL,
-  next_ms INTEGER NOT NULL) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS quarantine (worker_id TEXT PRIMARY KEY, reason TEXT NOT NULL) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS setting (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
-`;
 /** A row's limit is 2 MB; this leaves room for the grant. */
 export const MAX_BODY_BYTES = 1_900_000;
 /** Ended jobs that one wake drops; the next wake goes on. */
@@ -44,7 +25,7 @@ export class QueueStore {
   constructor(storage: DurableObjectStorage) {
     this.#storage = storage;
     this.#sql = storage.sql;
-    this.#sql.exec(SCHEMA);
+    prepare(this.#sql);
   }
 
   /** All of its writes or none. */
@@ -55,7 +36,7 @@ export class QueueStore {
   /** Returns its place in the order of arrival. */
   insert(grant: Grant, body: string, nowMs: number): number {
     const row = this.#one(
-      'INSERT INTO job VALUES (NULL, ?, ?, ?, ?, 0, 0, NULL, NULL, NULL, NULL, NULL) RETURNING seq',
+      'INSERT INTO job (id, grant, body, enqueued_ms, epoch, deaths) VALUES (?, ?, ?, ?, 0, 0) RETURNING seq',
       grant.jobId,
       JSON.stringify(grant),
       body,
@@ -72,7 +53,7 @@ export class QueueStore {
   /** Every job that has not ended, in the order of arrival; without readers, and with the tokens that reached storage. */
   live(nowMs: number): LiveJob[] {
     return this.#sql
-      .exec<Row>('SELECT * FROM job WHERE ended_ms IS NULL ORDER BY seq')
+      .exec<Row>('SELECT * FROM job WHERE drop_ms IS NULL ORDER BY seq')
       .toArray()
       .map((row) => this.#jobOf(row, nowMs));
   }
@@ -92,10 +73,11 @@ export class QueueStore {
   /** Lease, epoch, deaths, backend and start, as they are now. */
   update(job: LiveJob): void {
     this.#sql.exec(
-      'UPDATE job SET epoch = ?, deaths = ?, socket_id = ?, backend = ?, started = ? WHERE seq = ?',
+      'UPDATE job SET epoch = ?, death_list = ?, socket_id = ?, worker_id = ?, backend = ?, started = ? WHERE seq = ?',
       job.epoch,
-      job.deaths,
+      JSON.stringify(job.deaths),
       job.lease?.socketId ?? null,
+      job.holder,
       job.backend,
       job.started === null ? null : JSON.stringify(job.started),
       job.seq,
@@ -124,18 +106,19 @@ export class QueueStore {
   }
 
   /** Ends a job and puts its settlement into the outbox; call it inside a transaction with its last checkpoint. */
-  end(job: LiveJob, event: EndEvent, settlement: SettleRequest, nowMs: number): void {
+  end(job: LiveJob, event: EndEvent, settlement: SettleRequest, when: { nowMs: number; dropMs: number }): void {
     this.#sql.exec(
-      "UPDATE job SET socket_id = NULL, body = '', ending = ?, ended_ms = ?, started = ?, backend = ?, deaths = ? WHERE seq = ?",
+      "UPDATE job SET socket_id = NULL, body = '', ending = ?, ended_ms = ?, drop_ms = ?, started = ?, backend = ?, death_list = ? WHERE seq = ?",
       JSON.stringify(event),
-      nowMs,
+      when.nowMs,
+      when.dropMs,
       job.started === null ? null : JSON.stringify(job.started),
       job.backend,
-      job.deaths,
+      JSON.stringify(job.deaths),
       job.seq,
     );
     const json = JSON.stringify(settlement);
-    this.#sql.exec('INSERT INTO outbox VALUES (?, ?, ?, 0, ?)', job.id, job.grant.accountId, json, nowMs);
+    this.#sql.exec('INSERT INTO outbox VALUES (?, ?, ?, 0, ?)', job.id, job.grant.accountId, json, when.nowMs);
   }
 
   /** Accounts with a settlement whose time has come. */
@@ -172,15 +155,16 @@ export class QueueStore {
     return this.#one('SELECT COUNT(*) AS count FROM outbox')!.count as number;
   }
 
-  oldestEndedMs(): number | null {
-    return this.#one('SELECT MIN(ended_ms) AS oldest FROM job')!.oldest as number | null;
+  /** When the next ended job is to be dropped. */
+  nextDropMs(): number | null {
+    return this.#one('SELECT MIN(drop_ms) AS next FROM job')!.next as number | null;
   }
 
-  /** Drops jobs that ended before a time. */
-  drop(beforeMs: number): void {
+  /** Drops ended jobs whose time has come. */
+  drop(nowMs: number): void {
     const rows = this.#sql.exec<{ id: string }>(
-      'DELETE FROM job WHERE seq IN (SELECT seq FROM job WHERE ended_ms <= ? LIMIT ?) RETURNING id',
-      beforeMs,
+      'DELETE FROM job WHERE seq IN (SELECT seq FROM job WHERE drop_ms <= ? LIMIT ?) RETURNING id',
+      nowMs,
       DROP_AT_ONCE,
     );
     for (const { id } of rows.toArray()) this.#sql.exec('DELETE FROM chunk WHERE job_id = ?', id);
@@ -218,26 +202,30 @@ export class QueueStore {
   }
 
   #jobOf(row: Row, nowMs: number): LiveJob {
-    const grant: Grant = JSON.parse(row.grant as string);
+    // A job of before idempotency keys has none.
+    const grant: Grant = { keepUntilMs: null, ...JSON.parse(row.grant as string) };
     const id = row.id as string;
     const epoch = row.epoch as number;
     const socketId = row.socket_id as string | null;
+    const lease: Lease | null = socketId === null ? null : { socketId, epoch, heardMs: nowMs, phase: 'replaying' };
     const stored = this.#one('SELECT COALESCE(SUM(count), 0) AS stored FROM chunk WHERE job_id = ?', id)!.stored;
     return {
       id,
       grant,
       seq: row.seq as number,
-      enqueuedMs: row.enqueued_ms as number,
+      waitingSinceMs: row.epoch === 0 ? (row.enqueued_ms as number) : nowMs,
       epoch,
-      deaths: row.deaths as number,
-      lease: socketId === null ? null : { socketId, epoch, fromToken: 0, heardMs: nowMs },
+      deaths: JSON.parse(row.death_list as string),
+      lease,
+      holder: row.worker_id as string | null,
+      heldUntilMs: 0,
       backend: row.backend as string | null,
       started: row.started === null ? null : JSON.parse(row.started as string),
       stored: stored as number,
       tail: [],
       tailSinceMs: nowMs,
       end: row.ending === null ? null : JSON.parse(row.ending as string),
-      reader: null,
+      readers: new Set(),
       sinceMs: nowMs,
     };
   }

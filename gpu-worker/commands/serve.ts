@@ -101,7 +101,7 @@ async function run(options: Options): Promise<void> {
         log(`linked to ${edge} as ${card.id}`);
         process.send?.({ type: 'linked', model: card.id });
       },
-      onLost: () => worker.cancelAll(),
+      onGone: () => worker.cancelAll(),
       onRefused: (error: NibbleError) => ended.reject(error),
     },
   );

@@ -4,7 +4,15 @@ import type { Failure } from '../../core/errors.ts';
 import type { Frame, Job, ModelCard } from '../../core/protocol.ts';
 import type { AccountView, BucketRow, UsageRow } from '../../edge/api/accounts.ts';
 import { modelOf } from '../../edge/api/request.ts';
-import type { Caller, JobRequest, Metered, Outcome, Service, Submission } from '../../edge/api/service.ts';
+import type {
+  Caller,
+  JobRequest,
+  Metered,
+  Outcome,
+  Service,
+  Submission,
+  SubmitOptions,
+} from '../../edge/api/service.ts';
 import type { ServedModel } from '../served-model.ts';
 import { Worker } from '../worker.ts';
 import { Answer } from './answer.ts';
@@ -28,6 +36,11 @@ const HEADERS = {};
 const UNAVAILABLE: Record<'broken' | 'stopping', Failure> = {
   broken: { code: 'unavailable', reason: "The model's device is gone." },
   stopping: { code: 'unavailable', reason: 'The server is stopping.' },
+};
+const NOT_IDEMPOTENT: Failure = {
+  code: 'invalid_request',
+  param: 'Idempotency-Key',
+  reason: 'Idempotency-Key is not supported without an edge, which is what remembers requests; leave it out.',
 };
 
 export class StandaloneService implements Service {
@@ -67,13 +80,20 @@ export class StandaloneService implements Service {
     return { ok: true, value: null, headers: HEADERS };
   }
 
-  async submit(_caller: Caller, request: JobRequest, signal: AbortSignal): Promise<Metered<Submission>> {
+  async submit(
+    _caller: Caller,
+    request: JobRequest,
+    signal: AbortSignal,
+    options?: SubmitOptions,
+  ): Promise<Metered<Submission>> {
     const { metrics, maxConcurrentRequests } = this.#options;
     const refused = (failure: Failure): Metered<Submission> => ({ ok: false, failure, headers: HEADERS });
     if (this.#state !== 'serving') {
       metrics.refused('unavailable');
       return refused(UNAVAILABLE[this.#state]);
     }
+    // A client that sends one counts on not paying twice for a retry.
+    if (options?.idempotency) return refused(NOT_IDEMPOTENT);
     const asked = modelOf(request.model);
     if (asked !== null && asked !== this.#card.id) return refused({ code: 'model_not_found', model: asked });
     if (signal.aborted) return refused({ code: 'cancelled', tokens: 0 });
@@ -86,7 +106,11 @@ export class StandaloneService implements Service {
     const leave = () => this.#leave(jobId);
     signal.addEventListener('abort', leave, { once: true });
     const createdS = Math.floor(Date.now() / 1000);
-    return { ok: true, value: { jobId, model: this.#card.id, createdS, events: answer.events }, headers: HEADERS };
+    return {
+      ok: true,
+      value: { jobId, model: this.#card.id, createdS, replayed: false, events: answer.events },
+      headers: HEADERS,
+    };
   }
 
   async models(): Promise<Metered<ModelCard[]>> {

@@ -51,7 +51,7 @@ test('after the welcome the model is listed', async () => {
 });
 
 test.each([
-  ['another protocol', (worker: ScriptedWorker) => worker.hello(newModel(), 1, 99), 'protocol'],
+  ['another protocol', (worker: ScriptedWorker) => worker.hello(newModel(), 1, { protocol: 99 }), 'protocol'],
   ['another model', (worker: ScriptedWorker) => worker.hello(newModel(), 1), 'model'],
   ['nonsense', (worker: ScriptedWorker) => worker.send({ type: 'nonsense' } as never), 'type'],
 ])('a worker that speaks %s is refused by name', async (_, speak, param) => {

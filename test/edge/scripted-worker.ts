@@ -1,8 +1,10 @@
 /** Scripted worker: a client of the link that says what a test tells it to, over a real WebSocket. */
 import { exports } from 'cloudflare:workers';
-import type { EdgeMessage, Frame, ModelCard, TokenOut, WorkerMessage } from '../../core/protocol.ts';
+import type { EdgeMessage, Frame, HeldLease, ModelCard, TokenOut, WorkerMessage } from '../../core/protocol.ts';
 import { PROTOCOL_VERSION } from '../../core/protocol.ts';
 
+/** Enough of a lease to speak of it. */
+type Held = Pick<Lease, 'epoch'> & { job: { id: string } };
 export type Lease = Extract<EdgeMessage, { type: 'lease' }>;
 
 let numWorkers = 0;
@@ -45,16 +47,17 @@ export class ScriptedWorker {
   static async connect(
     token: string,
     model: ModelCard,
-    options: { credits?: number; workerId?: string } = {},
+    options: { credits?: number; workerId?: string; leases?: HeldLease[] } = {},
   ): Promise<ScriptedWorker> {
     const worker = await ScriptedWorker.dial(token, model, options.workerId);
-    worker.hello(model, options.credits ?? 4);
+    worker.hello(model, options.credits ?? 4, { leases: options.leases ?? [] });
     await worker.next('welcome');
     return worker;
   }
 
-  hello(model: ModelCard, credits: number, protocol = PROTOCOL_VERSION): void {
-    this.send({ type: 'hello', protocol, workerId: this.workerId, backend: 'reference', model, credits });
+  hello(model: ModelCard, credits: number, more: { protocol?: number; leases?: HeldLease[] } = {}): void {
+    const { protocol = PROTOCOL_VERSION, leases = [] } = more;
+    this.send({ type: 'hello', protocol, workerId: this.workerId, backend: 'reference', model, credits, leases });
   }
 
   send(message: WorkerMessage): void {
@@ -65,15 +68,15 @@ export class ScriptedWorker {
     this.send({ type: 'frames', frames });
   }
 
-  start(lease: Lease, promptTokens = 3): void {
+  start(lease: Held, promptTokens = 3): void {
     this.frames({ ...of(lease), kind: 'started', promptTokens, cachedTokens: 0 });
   }
 
-  tokens(lease: Lease, from: number, count: number): void {
+  tokens(lease: Held, from: number, count: number): void {
     this.frames({ ...of(lease), kind: 'tokens', from, tokens: tokensOf(from, count) });
   }
 
-  finish(lease: Lease, tokens: number): void {
+  finish(lease: Held, tokens: number): void {
     this.frames({ ...of(lease), kind: 'finished', reason: 'length', tokens, text: '' });
   }
 
@@ -110,7 +113,7 @@ export class ScriptedWorker {
   }
 }
 
-function of(lease: Lease) {
+function of(lease: Held) {
   return { jobId: lease.job.id, epoch: lease.epoch };
 }
 

@@ -1,6 +1,6 @@
 /** Link: a worker's side of the socket, against sockets that a test opens, fills and loses. */
 import { afterEach, beforeEach, expect, test, vi } from 'vitest';
-import type { Job } from '../../core/protocol.ts';
+import { type Frame, type Job, PROTOCOL_VERSION } from '../../core/protocol.ts';
 import { Link } from '../../gpu-worker/link.ts';
 
 class FakeSocket extends EventTarget {
@@ -23,7 +23,7 @@ class FakeSocket extends EventTarget {
   }
   opens(): void {
     this.dispatchEvent(new Event('open'));
-    this.says({ type: 'welcome', protocol: 1, heartbeatMs: 1000 });
+    this.says({ type: 'welcome', protocol: PROTOCOL_VERSION, heartbeatMs: 1000 });
   }
 }
 
@@ -43,6 +43,7 @@ const job: Job = {
 
 function connect() {
   const leases: number[] = [];
+  const cancels: number[] = [];
   const model = {
     id: 'm',
     architecture: 'llama',
@@ -58,15 +59,15 @@ function connect() {
     { edge: 'http://edge', token: 't', workerId: 'w', backend: 'wasm', model, credits: 1, log: () => undefined },
     {
       onLease: (_job, epoch) => leases.push(epoch),
-      onCancel: () => undefined,
+      onCancel: (_job, epoch) => cancels.push(epoch),
       onLinked: () => undefined,
-      onLost: () => undefined,
+      onGone: () => undefined,
       onRefused: () => undefined,
     },
   );
   link.connect();
   FakeSocket.made[0]!.opens();
-  return { link, leases };
+  return { link, leases, cancels };
 }
 
 beforeEach(() => {
@@ -105,5 +106,61 @@ test('a draining link that is lost does not come back for new leases', async () 
   link.drain();
   await vi.advanceTimersByTimeAsync(60_000);
   expect(FakeSocket.made).toHaveLength(1);
+  link.close();
+});
+
+const frames = (from: number, count: number): Frame[] => [
+  {
+    jobId: 'job',
+    epoch: 1,
+    kind: 'tokens',
+    from,
+    tokens: Array.from({ length: count }, (_, at) => ({
+      id: from + at,
+      logprob: 0,
+      text: '',
+      special: false,
+      top: [],
+    })),
+  },
+];
+const sentBy = (socket: FakeSocket | undefined) =>
+  socket!.sent.filter((text) => text !== 'ping').map((text) => JSON.parse(text));
+
+test('what was made while the link was down waits for the queue to say from where it is missing', async () => {
+  const { link, cancels } = connect();
+  const [old] = FakeSocket.made;
+  old!.says({ type: 'lease', job, epoch: 1, emittedIds: [] });
+  link.send(frames(0, 2));
+  old!.dispatchEvent(new Event('close'));
+  link.send(frames(2, 2));
+  await vi.advanceTimersByTimeAsync(2_000);
+  const live = FakeSocket.made.at(-1);
+  expect(live).not.toBe(old);
+  live!.opens();
+  link.send(frames(4, 1));
+  expect(sentBy(live)).toEqual([expect.objectContaining({ leases: [{ jobId: 'job', epoch: 1, from: 0 }] })]);
+  live!.says({ type: 'kept', jobId: 'job', epoch: 1, tokens: 1 });
+  link.send(frames(5, 1));
+  expect(sentBy(live).slice(1)).toEqual([
+    { type: 'frames', frames: frames(1, 4) },
+    { type: 'frames', frames: frames(5, 1) },
+  ]);
+  live!.says({ type: 'cancel', jobId: 'job', epoch: 2 });
+  expect(cancels).toEqual([]);
+  live!.says({ type: 'cancel', jobId: 'job', epoch: 1 });
+  expect(cancels).toEqual([1]);
+  link.close();
+});
+
+test('a lease of which more is kept than memory is meant for is given up', () => {
+  const { link, cancels } = connect();
+  const [socket] = FakeSocket.made;
+  socket!.says({ type: 'lease', job, epoch: 1, emittedIds: [] });
+  socket!.dispatchEvent(new Event('close'));
+  for (let from = 0; from < 4096; from += 64) link.send(frames(from, 64));
+  expect(cancels).toEqual([]);
+  link.send(frames(4096, 1));
+  expect(cancels).toEqual([1]);
   link.close();
 });

@@ -129,7 +129,9 @@ describe('what it has not is refused by name', () => {
     const headers = { 'content-type': 'application/json', authorization: `Bearer ${KEY}`, 'idempotency-key': 'once' };
     const response = await server.post('/v1/chat/completions', question, { headers });
     expect(response.status).toBe(400);
-    expect((await response.json()).error.message).toMatch(/Idempotency-Key is not supported/);
+    expect((await response.json()).error.message).toMatch(/^Idempotency-Key is not supported without an edge/);
+    const resumed = { ...headers, 'last-event-id': '3' };
+    expect((await server.post('/generate_stream', { inputs: 'x' }, { headers: resumed })).status).toBe(422);
   });
 });
 

@@ -152,13 +152,6 @@ describe('errors', () => {
     expect(response.headers.get('retry-after')).toBe('2');
     expect(await errorOf(response)).toMatchObject({ status: 429, code: 'rate_limit_exceeded' });
   });
-
-  it('refuse an Idempotency-Key instead of ignoring it', async () => {
-    const service = scripted();
-    const response = await post(service, CHAT, hello, { 'idempotency-key': 'a' });
-    expect(await errorOf(response)).toMatchObject({ status: 400, param: 'Idempotency-Key' });
-    expect(service.requests).toEqual([]);
-  });
 });
 
 describe('headers', () => {
@@ -217,6 +210,14 @@ describe('the pages', () => {
     const chat = document.components.schemas.ChatCompletionRequest;
     expect(chat.required).toEqual(['messages']);
     expect(chat.properties.temperature).toMatchObject({ minimum: 0, maximum: 2 });
+    for (const path of ['/v1/chat/completions', '/v1/completions', '/generate', '/generate_stream', '/']) {
+      const { parameters, responses } = document.paths[path].post;
+      expect(parameters).toMatchObject([
+        { in: 'header', name: 'idempotency-key' },
+        { in: 'header', name: 'last-event-id' },
+      ]);
+      expect(Object.keys(responses)).toEqual(expect.arrayContaining(['409', '410']));
+    }
     expect(document.paths['/generate'].post.security).toEqual([{ bearer: [] }]);
   });
 

@@ -193,7 +193,10 @@ describe('a failure', () => {
     ['lose a token', [started, tokens(0, 'a'), tokens(2, 'c'), finished()]],
   ] as [string, Step[]][])('is 500 when the events %s', async (_, steps) => {
     vi.spyOn(console, 'error').mockImplementation(() => {});
-    expect(await errorOf(await post(scripted({ steps }), CHAT, chat))).toMatchObject({ status: 500, code: 'internal' });
+    expect(await errorOf(await post(scripted({ steps }), CHAT, chat))).toMatchObject({
+      status: 500,
+      code: 'answer_lost',
+    });
   });
 
   it('is none when a re-attached job repeats tokens: they count once', async () => {

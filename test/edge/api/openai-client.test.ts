@@ -7,10 +7,10 @@ const messages = [{ role: 'user' as const, content: 'Hi' }];
 beforeEach(() => void vi.spyOn(console, 'error').mockImplementation(() => {}));
 afterEach(() => void vi.restoreAllMocks());
 
-function client(script: Script = {}, apiKey = KEY) {
+function client(script: Script = {}, apiKey = KEY, maxRetries = 0) {
   const service = scripted(script);
   const fetch = (url: string | URL | Request, init?: RequestInit) => Promise.resolve(service.app.request(url, init));
-  const openai = new OpenAI({ apiKey, baseURL: 'http://nibble/v1', maxRetries: 0, fetch });
+  const openai = new OpenAI({ apiKey, baseURL: 'http://nibble/v1', maxRetries, fetch });
   return { openai, service };
 }
 
@@ -45,6 +45,16 @@ describe('the openai client', () => {
       totalTokens = chunk.usage?.total_tokens ?? totalTokens;
     }
     expect([text, totalTokens]).toEqual(['Hello', 8]);
+  });
+
+  it('repeats a request under the key that it was given', async () => {
+    const { openai, service } = client({ refusal: { code: 'answer_lost', reason: 'x' } }, KEY, 1);
+    const headers = { 'Idempotency-Key': 'story-1' };
+    const error = await rejectionOf(openai.chat.completions.create({ model: MODEL_ID, messages }, { headers }));
+    expect(error).toMatchObject({ status: 500, code: 'answer_lost' });
+    expect(service.idempotencies).toHaveLength(2);
+    expect(service.idempotencies[0]).toMatchObject({ key: 'story-1' });
+    expect(service.idempotencies[1]).toEqual(service.idempotencies[0]);
   });
 
   it('assembles a stream into a completion', async () => {
@@ -85,7 +95,7 @@ describe('the openai client', () => {
 
   it.each([
     ['fails', [started, tokens(0, 'a'), failed({ code: 'worker_lost', tokens: 1 })], 'worker_lost'],
-    ['is cut', [started, tokens(0, 'a')], 'internal'],
+    ['is cut', [started, tokens(0, 'a')], 'answer_lost'],
   ])('throws when a stream %s, after the text that came', async (_, steps, code) => {
     const { openai } = client({ steps });
     const stream = await openai.chat.completions.create({ model: MODEL_ID, messages, stream: true });

@@ -97,8 +97,8 @@ describe('a stream that fails', () => {
   it.each([
     [[failed({ code: 'no_capacity', waitedMs: 1, retryAfterS: 3 })], 503, 'no_capacity'],
     [[{ type: 'waiting' }, failed({ code: 'queue_full', depth: 1, retryAfterS: 3 })], 429, 'queue_full'],
-    [[], 500, 'internal'],
-    [[{ type: 'break' }], 500, 'internal'],
+    [[], 500, 'answer_lost'],
+    [[{ type: 'break' }], 500, 'answer_lost'],
   ] as [Step[], number, string][])('before its first token is a status: %#', async (steps, status, code) => {
     expect(await errorOf(await post(scripted({ steps }), CHAT, chat))).toMatchObject({ status, code });
   });
@@ -125,7 +125,13 @@ describe('a stream that fails', () => {
   ] as [string, Step[]][])('because its events %s ends with an error event', async (_, steps) => {
     const service = scripted({ steps });
     const { data } = await eventsOf(await post(service, CHAT, chat));
-    expect(data.at(-1)).toMatchObject({ error: { code: 'internal', message: 'Internal error.', usage: null } });
+    expect(data.at(-1)).toMatchObject({
+      error: {
+        code: 'answer_lost',
+        message: expect.stringContaining('Whether it was billed is not known'),
+        usage: null,
+      },
+    });
     expect(data.filter((chunk) => chunk.choices?.[0].delta.content === 'c')).toEqual([]);
     expect(console.error).toHaveBeenCalledOnce();
   });
@@ -137,7 +143,7 @@ describe('a stream that fails', () => {
     };
     const service = scripted({ steps: [started, tokens(0, 'a'), broken as Step] });
     const { data } = await eventsOf(await post(service, CHAT, withUsage));
-    expect(data.at(-1)).toMatchObject({ error: { code: 'internal' } });
+    expect(data.at(-1)).toMatchObject({ error: { code: 'answer_lost' } });
     expect(service.cancelled).toHaveLength(1);
   });
 });

@@ -6,7 +6,7 @@ import type { ModelCard, TokenOut } from '../../../core/protocol.ts';
 import type { AccountView, BucketQuery, BucketRow, RowQuery, UsageRow } from '../../../edge/api/accounts.ts';
 import { createApi } from '../../../edge/api/app.ts';
 import type { ApiEnv } from '../../../edge/api/request.ts';
-import type { JobEvent, JobRequest, Metered, Service } from '../../../edge/api/service.ts';
+import type { Idempotency, JobEvent, JobRequest, Metered, Service } from '../../../edge/api/service.ts';
 
 export const KEY = 'nbl_test';
 export const JOB_ID = 'job-1';
@@ -20,6 +20,8 @@ export interface Script {
   steps?: Step[];
   /** Refuses the submission instead. */
   refusal?: Failure;
+  /** Its key stood for the job already. */
+  replayed?: boolean;
   cards?: ModelCard[];
   rows?: UsageRow[];
   buckets?: BucketRow[];
@@ -31,6 +33,7 @@ export interface Scripted {
   requests: JobRequest[];
   signals: AbortSignal[];
   users: (string | null | undefined)[];
+  idempotencies: (Idempotency | null | undefined)[];
   usageQueries: RowQuery[];
   bucketQueries: BucketQuery[];
   cancelled: unknown[];
@@ -43,6 +46,7 @@ export function scripted(script: Script = {}): Scripted {
     requests: [],
     signals: [],
     users: [],
+    idempotencies: [],
     usageQueries: [],
     bucketQueries: [],
     cancelled: [],
@@ -79,14 +83,20 @@ export function scripted(script: Script = {}): Scripted {
         : { ok: false, failure: { code: 'invalid_key' } };
     },
     authorize: () => ok(null),
-    async submit(_caller, request, signal, user) {
-      seen.users.push(user);
+    async submit(_caller, request, signal, options) {
+      seen.users.push(options?.user);
+      seen.idempotencies.push(options?.idempotency);
       seen.requests.push(request);
       seen.signals.push(signal);
       if (script.refusal) return { ok: false, failure: script.refusal, headers: {} };
       const model = request.model ?? MODEL_ID;
       if (model !== MODEL_ID) return { ok: false, failure: { code: 'model_not_found', model }, headers: {} };
-      return { ok: true, value: { jobId: JOB_ID, model, createdS: 1_700_000_000, events: events() }, headers };
+      const replayed = script.replayed ?? false;
+      return {
+        ok: true,
+        value: { jobId: JOB_ID, model, createdS: 1_700_000_000, replayed, events: events() },
+        headers,
+      };
     },
     models: () => ok(script.cards ?? [card(MODEL_ID)]),
     usage: (_caller, query) => {
@@ -163,12 +173,17 @@ export async function errorOf(response: Response): Promise<{ status: number } & 
   return { status: response.status, ...((await response.json()) as Json).error };
 }
 
-/** The data of a finished event stream, JSON parsed except for [DONE], and its comments. */
-export async function eventsOf(response: Response): Promise<{ data: Json[]; comments: string[] }> {
+/** The data of a finished event stream, JSON parsed except for [DONE], with their ids, and its comments. */
+export async function eventsOf(
+  response: Response,
+): Promise<{ data: Json[]; ids: (string | null)[]; comments: string[] }> {
   const events = (await response.text()).split('\n\n').filter((event) => event !== '');
-  const data = events.filter((event) => event.startsWith('data:')).map((event) => event.slice('data:'.length).trim());
+  const said = events.map((event) => /^(?:id: (.*)\n)?data:(.*)$/.exec(event)).filter((match) => match !== null);
+  const comments = events.filter((event) => event.startsWith(':'));
+  if (said.length + comments.length !== events.length) throw new Error('neither data nor a comment');
   return {
-    data: data.map((text) => (text === '[DONE]' ? text : JSON.parse(text))),
-    comments: events.filter((event) => event.startsWith(':')),
+    data: said.map(([, , text]) => (text!.trim() === '[DONE]' ? '[DONE]' : JSON.parse(text!))),
+    ids: said.map(([, id]) => id ?? null),
+    comments,
   };
 }

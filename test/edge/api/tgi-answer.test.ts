@@ -209,7 +209,7 @@ describe('/generate_stream', () => {
   ] as [string, Step[]][])('is an incomplete generation when its events %s', async (_, steps) => {
     const { data } = await stream(steps);
     expect(data.at(-1)).toEqual({
-      error: 'Incomplete generation stream',
+      error: expect.stringMatching(/^Incomplete generation stream: .*Whether it was billed is not known/),
       error_type: 'incomplete_generation_stream',
     });
   });
@@ -261,6 +261,9 @@ describe('a failure', () => {
   it('is an incomplete generation when the events stop', async () => {
     const response = await post(scripted({ steps: [started] }), '/generate', { inputs: 'Hi' });
     expect(response.status).toBe(500);
-    expect(await response.json()).toEqual({ error: 'Incomplete generation', error_type: 'incomplete_generation' });
+    expect(await response.json()).toEqual({
+      error: expect.stringMatching(/^Incomplete generation: .*Whether it was billed is not known/),
+      error_type: 'incomplete_generation',
+    });
   });
 });

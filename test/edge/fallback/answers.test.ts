@@ -32,9 +32,9 @@ test('the HTTP surface says who answered, in the header and in a stream’s last
   const asked = { ...body, stream: true, stream_options: { include_usage: true } };
   const streamed = await call('POST', '/v1/chat/completions', account.apiKey, asked);
   const chunks = (await streamed.text())
-    .split('\n\n')
-    .filter((event) => event.startsWith('data: {'))
-    .map((event) => JSON.parse(event.slice('data: '.length)));
+    .split('\n')
+    .filter((line) => line.startsWith('data: {'))
+    .map((line) => JSON.parse(line.slice('data: '.length)));
   const text = chunks.map((chunk) => chunk.choices[0]?.delta?.content ?? '').join('');
   expect(text).toBe(answer.choices[0]!.message.content);
   expect(chunks.every((chunk) => chunk.model === model)).toBe(true);

@@ -35,7 +35,7 @@ function objectOf(account: TestAccount) {
 
 function admitRequest(account: TestAccount, overrides: Partial<AdmitRequest> = {}): AdmitRequest {
   const { accountId: _, ...presented } = account.caller;
-  return { ...presented, user: null, model: 'm', queue: 'm#0', tariff, ...hundred, ...overrides };
+  return { ...presented, user: null, idempotency: null, model: 'm', queue: 'm#0', tariff, ...hundred, ...overrides };
 }
 
 async function admitted(account: TestAccount): Promise<string> {

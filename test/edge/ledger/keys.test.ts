@@ -22,6 +22,7 @@ async function admit(account: TestAccount, key: string) {
   const request: AdmitRequest = {
     ...presented,
     user: null,
+    idempotency: null,
     model: 'm',
     queue: 'm#0',
     tariff,
@@ -75,7 +76,8 @@ test('a budget that is set later counts what the ledger knows of its window', as
   const account = await newAccount();
   const outcome = await admit(account, account.apiKey);
   if (!outcome.ok) throw new Error(outcome.failure.code);
-  const { jobId, keyId, createdMs } = outcome.value;
+  if (outcome.value.kind !== 'new') throw new Error('a key that was never used is known');
+  const { jobId, keyId, createdMs } = outcome.value.grant;
   const usage = { promptTokens: 10, cachedTokens: 0, completionTokens: 4, costPicoUsd: 50 };
   await env.ACCOUNT.getByName(account.id).settle([
     { jobId, keyId, createdMs, model: 'm', tariff, usage, status: 'completed', backend: null },

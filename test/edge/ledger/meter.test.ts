@@ -107,9 +107,17 @@ async function usedBy(account: TestAccount, completionTokens: number): Promise<v
   const object = env.ACCOUNT.getByName(account.id);
   const { accountId: _, ...presented } = account.caller;
   const bounds = { promptTokens: 10, completionTokens: 14 };
-  const admitted = await object.admit({ ...presented, user: null, model: 'm', queue: 'm#0', tariff, ...bounds });
-  if (!admitted.ok) throw new Error(admitted.failure.code);
-  const { jobId, keyId, createdMs } = admitted.value;
+  const admitted = await object.admit({
+    ...presented,
+    user: null,
+    idempotency: null,
+    model: 'm',
+    queue: 'm#0',
+    tariff,
+    ...bounds,
+  });
+  if (!admitted.ok || admitted.value.kind !== 'new') throw new Error('not admitted');
+  const { jobId, keyId, createdMs } = admitted.value.grant;
   const usage = { promptTokens: 10, cachedTokens: 0, completionTokens, costPicoUsd: 0 };
   await object.settle([{ jobId, keyId, createdMs, model: 'm', tariff, usage, status: 'completed', backend: 'wasm' }]);
 }

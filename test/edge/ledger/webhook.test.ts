@@ -32,10 +32,19 @@ async function received(name: string): Promise<{ headers: Record<string, string>
 async function spendOne(account: TestAccount, completionTokens: number) {
   const { accountId: _, ...presented } = account.caller;
   const bounds = { promptTokens: 10, completionTokens: 14 };
-  const request: AdmitRequest = { ...presented, user: null, model: 'm', queue: 'm#0', tariff, ...bounds };
+  const request: AdmitRequest = {
+    ...presented,
+    user: null,
+    idempotency: null,
+    model: 'm',
+    queue: 'm#0',
+    tariff,
+    ...bounds,
+  };
   const admitted = await objectOf(account).admit(request);
   if (!admitted.ok) return admitted;
-  const { jobId, keyId, createdMs } = admitted.value;
+  if (admitted.value.kind !== 'new') throw new Error('a key that was never used is known');
+  const { jobId, keyId, createdMs } = admitted.value.grant;
   const usage = { promptTokens: 10, cachedTokens: 0, completionTokens, costPicoUsd: 30 + 5 * completionTokens };
   const about = { jobId, keyId, createdMs, model: 'm', tariff, backend: 'reference' };
   await objectOf(account).settle([{ ...about, usage, status: 'completed' }]);

@@ -1,8 +1,13 @@
 /** Hostile workers: messages that are well-formed and larger than anything true. */
-import { expect, test } from 'vitest';
+import { afterEach, expect, test, vi } from 'vitest';
 import type { JobEvent, Submission } from '../../../edge/api/service.ts';
 import { jobRequest, moneyOf, newAccount, newModel, readAll, rowOf, submit } from '../edge-under-test.ts';
 import { ScriptedWorker } from '../scripted-worker.ts';
+import { pass, untilNoLease } from './faults.ts';
+
+afterEach(() => {
+  vi.useRealTimers();
+});
 
 const free = { promptTokens: 0, cachedTokens: 0, completionTokens: 0, costPicoUsd: 0 };
 
@@ -23,7 +28,12 @@ test('a token that no row would hold closes the socket that sent it, and its job
     worker.frames({ ...of, kind: 'tokens', from: 0, tokens: [{ id: 0, logprob: -1, text, special: false, top: [] }] });
     await worker.untilClosed();
   }
-  expect((await events)?.at(-1)).toMatchObject({ failure: { code: 'worker_lost', tokens: 0 }, usage: free });
+  await untilNoLease(model);
+  await pass(model, 2_000);
+  expect((await events)?.at(-1)).toMatchObject({
+    failure: { code: 'poison_prompt', deaths: 2, tokens: 0 },
+    usage: free,
+  });
   expect(await rowOf(account, submission!.jobId)).toMatchObject({ status: 'failed', usage: free });
   expect(await moneyOf(account)).toEqual({ spent: '0', reserved: '0' });
 });

@@ -74,41 +74,6 @@ test('a waiting job that is cancelled never reaches a worker', async () => {
   expect((await worker.next('lease')).job.id).toBe(kept.jobId);
 });
 
-test('a worker that dies in mid-answer ends the job by name, billed for what was accepted, and the next request works', async () => {
-  const { account, model, worker } = await linked();
-  const submission = await submit(account, jobRequest(model));
-  const events = readAll(submission);
-  const lease = await worker.next('lease');
-  worker.start(lease);
-  worker.tokens(lease, 0, 5);
-  worker.close();
-  const usage = { promptTokens: 3, cachedTokens: 0, completionTokens: 5, costPicoUsd: 34 };
-  expect((await events).at(-1)).toEqual({ type: 'failed', failure: { code: 'worker_lost', tokens: 5 }, usage });
-  expect(await rowOf(account, submission.jobId)).toMatchObject({ status: 'failed', usage });
-
-  const next = await submit(account, jobRequest(model));
-  const second = await ScriptedWorker.connect(account.workerToken, model);
-  second.serve(2);
-  expect((await readAll(next)).at(-1)?.type).toBe('finished');
-});
-
-test('a job without a token goes to the head of the queue when its worker dies, once', async () => {
-  const { account, model, worker } = await linked(1);
-  const first = await submit(account, jobRequest(model));
-  const second = await submit(account, jobRequest(model));
-  const firstEvents = readAll(first);
-  worker.start(await worker.next('lease'));
-  worker.close();
-  const other = await ScriptedWorker.connect(account.workerToken, model, { credits: 1 });
-  const again = await other.next('lease');
-  expect(again).toMatchObject({ epoch: 2, job: { id: first.jobId }, emittedIds: [] });
-  other.close();
-  expect((await firstEvents).at(-1)).toMatchObject({ failure: { code: 'worker_lost', tokens: 0 }, usage: free });
-  const third = await ScriptedWorker.connect(account.workerToken, model);
-  third.serve(1);
-  expect((await readAll(second)).at(-1)?.type).toBe('finished');
-});
-
 test('frames of an earlier lease, and of another socket, are ignored', async () => {
   const { account, model, worker } = await linked();
   const submission = await submit(account, jobRequest(model));
@@ -273,13 +238,4 @@ test('leases that cross a farewell on the wire go on to another worker, however 
   const last = await ScriptedWorker.connect(account.workerToken, model);
   last.serve(2);
   expect((await events).at(-1)).toMatchObject({ type: 'finished', usage: { completionTokens: 2 } });
-});
-
-test('a worker that comes back before its old socket is noticed takes its place', async () => {
-  const { account, model, worker } = await linked();
-  const submission = await submit(account, jobRequest(model));
-  await worker.next('lease');
-  const again = await ScriptedWorker.connect(account.workerToken, model, { workerId: worker.workerId });
-  expect(await again.next('lease')).toMatchObject({ epoch: 2, job: { id: submission.jobId } });
-  await worker.untilClosed();
 });

@@ -1,11 +1,11 @@
 /** Policy: who gets which job, what a death means, what an end costs. */
 import { expect, test } from 'vitest';
 import {
-  afterDeath,
   assign,
   bill,
-  deathsAfter,
+  dropMs,
   eligible,
+  fateAfter,
   lacksFallback,
   nextWakeMs,
   overdue,
@@ -14,7 +14,7 @@ import {
   type Seat,
 } from '../../../edge/queue/policy.ts';
 
-const waiting = ['a', 'b', 'c'].map((id, at) => ({ id, enqueuedMs: at * 10 }));
+const waiting = ['a', 'b', 'c'].map((id, at) => ({ id, waitingSinceMs: at * 10 }));
 
 test('jobs go in order to the socket with the most room, and no further than room goes', () => {
   const seats: Seat[] = [
@@ -41,23 +41,19 @@ test('waiting ends after the timeout', () => {
   expect(overdue(waiting, 100, 110).map(({ id }) => id)).toEqual(['a', 'b']);
 });
 
-test('a job goes back to the queue once, and never after its first token from a worker', () => {
-  const lostBy = 'worker';
-  expect(afterDeath({ accepted: 0, deaths: 1, lostBy })).toEqual({ kind: 'requeue' });
-  expect(afterDeath({ accepted: 0, deaths: 2, lostBy })).toMatchObject({
-    kind: 'fail',
-    failure: { code: 'worker_lost' },
-  });
-  expect(afterDeath({ accepted: 5, deaths: 1, lostBy })).toMatchObject({ kind: 'fail', failure: { tokens: 5 } });
+const deathsAt = (...places: number[]) =>
+  places.map((tokens, at) => ({ workerId: `worker-${at}`, epoch: at + 1, tokens }));
+
+test('a job outlives its workers, but not two that died at the same token of its answer', () => {
+  for (const places of [[], [0], [5], [0, 5], [5, 5, 6].slice(1), [3, 5, 3]])
+    expect(fateAfter(deathsAt(...places)), String(places)).toBeNull();
+  expect(fateAfter(deathsAt(0, 0))).toEqual({ code: 'poison_prompt', deaths: 2, tokens: 0 });
+  expect(fateAfter(deathsAt(2, 5, 5))).toEqual({ code: 'poison_prompt', deaths: 2, tokens: 5 });
 });
 
-test('what the fallback began goes on, as long as it gets further between its ends', () => {
-  const lostBy = 'fallback';
-  expect(deathsAfter({ deaths: 1, lostBy, progressed: true })).toBe(0);
-  expect(deathsAfter({ deaths: 1, lostBy, progressed: false })).toBe(2);
-  expect(deathsAfter({ deaths: 1, lostBy: 'worker', progressed: true })).toBe(2);
-  expect(afterDeath({ accepted: 5, deaths: 0, lostBy })).toEqual({ kind: 'requeue' });
-  expect(afterDeath({ accepted: 5, deaths: 2, lostBy })).toMatchObject({ kind: 'fail', failure: { tokens: 5 } });
+test('a job that takes worker after worker with it ends, though it gets further each time', () => {
+  expect(fateAfter(deathsAt(1, 2, 3, 4))).toBeNull();
+  expect(fateAfter(deathsAt(1, 2, 3, 4, 5))).toEqual({ code: 'worker_lost', tokens: 5 });
 });
 
 test('the policy says whose seats take leases, and when the fallback is missing', () => {
@@ -83,11 +79,19 @@ test('accepted tokens are billed however the job ended; nothing is before the fi
     expect(bill({ ...job, accepted: 0 }, { status, free: false }, tariff)).toEqual(none);
   expect(bill({ ...job, accepted: 0 }, { status: 'completed', free: false }, tariff).costPicoUsd).toBe(30);
   expect(bill(job, { status: 'failed', free: true }, tariff)).toEqual(none);
+  const cheaper = { ...tariff, cachedPromptMicroUsdPerMtok: 1 };
+  expect(bill(job, { status: 'completed', free: false }, cheaper).costPicoUsd).toBe(6 * 3 + 4 * 1 + 2 * 5);
 });
 
 test('retries grow to a minute, and an unsettled queue wakes soon', () => {
   expect([1, 2, 3, 100].map(retryDelayMs)).toEqual([500, 1000, 2000, 60_000]);
   expect(nextWakeMs(true, 0, 1000)).toBe(16_000);
-  expect(nextWakeMs(false, 5, 1000)).toBe(600_005);
+  expect(nextWakeMs(false, 600_005, 1000)).toBe(600_005);
   expect(nextWakeMs(false, null, 1000)).toBeNull();
+});
+
+test('an ended job is kept for ten minutes, and one with an idempotency key as long as its key', () => {
+  expect(dropMs(null, 1000)).toBe(601_000);
+  expect(dropMs(86_400_000, 1000)).toBe(86_400_000);
+  expect(dropMs(5_000, 1_000_000)).toBe(1_600_000);
 });

@@ -1,7 +1,6 @@
 /** Time: waits that end, sockets that fall silent, instances that die. The clock is moved, nobody sleeps. */
-import { evictDurableObject, runDurableObjectAlarm, runInDurableObject } from 'cloudflare:test';
+import { evictDurableObject, runDurableObjectAlarm } from 'cloudflare:test';
 import { afterEach, expect, test, vi } from 'vitest';
-import type { ModelCard } from '../../../core/protocol.ts';
 import {
   idleModel,
   jobRequest,
@@ -15,20 +14,11 @@ import {
   submit,
 } from '../edge-under-test.ts';
 import { ScriptedWorker } from '../scripted-worker.ts';
+import { crash, jump, untilNoLease } from './faults.ts';
 
 afterEach(() => {
   vi.useRealTimers();
 });
-
-/** Lets the clock of the objects, which share this isolate, jump. */
-function jump(milliseconds: number): void {
-  vi.useFakeTimers({ toFake: ['Date'], now: Date.now() + milliseconds });
-}
-
-/** Ends the instance as a crash does: memory and sockets are gone, storage stays. */
-async function crash(model: ModelCard): Promise<void> {
-  await runInDurableObject(queueOf(model), (_, state) => state.abort('crash')).catch(() => undefined);
-}
 
 test('a job that no worker takes in time fails with no_capacity, free', async () => {
   const account = await newAccount();
@@ -77,7 +67,7 @@ test('tokens are stored and acknowledged after two seconds even when they are fe
   await reader.cancel();
 });
 
-test('a socket that is silent for 45 s is closed and its lease lost', async () => {
+test('a socket that is silent for 45 s is closed, and its job goes on at another worker', async () => {
   const account = await newAccount();
   const model = newModel();
   const worker = await ScriptedWorker.connect(account.workerToken, model);
@@ -90,7 +80,9 @@ test('a socket that is silent for 45 s is closed and its lease lost', async () =
   jump(46_000);
   await runDurableObjectAlarm(queueOf(model));
   await worker.untilClosed();
-  expect(await rowOf(account, submission.jobId)).toMatchObject({ status: 'failed', usage: { completionTokens: 1 } });
+  const other = await ScriptedWorker.connect(account.workerToken, model);
+  expect(await other.next('lease')).toMatchObject({ epoch: 2, emittedIds: [0] });
+  await reader.cancel();
 });
 
 test('a lease that brings no frame for ten minutes expires, though its worker goes on with another job', async () => {
@@ -111,8 +103,11 @@ test('a lease that brings no frame for ten minutes expires, though its worker go
     jump(20_000);
     await runDurableObjectAlarm(queueOf(model));
   }
-  expect((await events).at(-1)).toMatchObject({ type: 'failed', failure: { code: 'worker_lost', tokens: 1 } });
-  expect(await worker.next('cancel')).toMatchObject({ jobId: stuck.jobId });
+  expect(await worker.next('cancel')).toEqual({ type: 'cancel', jobId: stuck.jobId, epoch: 1 });
+  const again = await worker.next('lease');
+  expect(again).toMatchObject({ job: { id: stuck.jobId }, epoch: 2, emittedIds: [0] });
+  worker.finish(again, 1);
+  expect((await events).at(-1)).toMatchObject({ type: 'finished', usage: { completionTokens: 1 } });
   worker.finish(other, 31);
   expect((await others).at(-1)).toMatchObject({ type: 'finished' });
 });
@@ -137,21 +132,68 @@ test('a waiting job outlives a crash: its reader comes back and sees one whole a
   expect((await events).map((event) => event.type)).toEqual(['started', 'tokens', 'finished']);
 });
 
-test('a crash in mid-answer ends the job by name, billed for the tokens in storage', async () => {
+test('a long answer whose worker is lost has the whole time to wait for another, and is billed when none comes', async () => {
+  const account = await newAccount();
+  const model = newModel();
+  const worker = await ScriptedWorker.connect(account.workerToken, model);
+  const submission = await submit(account, jobRequest(model));
+  const events = readAll(submission);
+  const lease = await worker.next('lease');
+  worker.start(lease);
+  worker.tokens(lease, 0, 2);
+  jump(40_000);
+  await runDurableObjectAlarm(queueOf(model));
+  worker.close();
+  await untilNoLease(model);
+  jump(59_000);
+  await runDurableObjectAlarm(queueOf(model));
+  jump(61_000);
+  await runDurableObjectAlarm(queueOf(model));
+  expect((await events).at(-1)).toMatchObject({
+    failure: { code: 'no_capacity' },
+    usage: { promptTokens: 3, completionTokens: 2, costPicoUsd: 19 },
+  });
+});
+
+test('an answer that is cut by a crash goes on from the tokens in storage; its reader gets no token twice', async () => {
   const account = await newAccount();
   const model = newModel();
   const worker = await ScriptedWorker.connect(account.workerToken, model);
   const submission = await submit(account, jobRequest(model, { maxNewTokens: 100 }));
-  const events = readAll(submission);
+  const reader = submission.events.getReader();
   const lease = await worker.next('lease');
   worker.start(lease);
   worker.tokens(lease, 0, 64);
   await worker.next('ack');
   worker.tokens(lease, 64, 3);
+  const seen: number[] = [];
+  const readTo = async (count: number) => {
+    while (seen.length < count) {
+      const { value } = await reader.read();
+      if (value?.type === 'tokens') seen.push(...value.tokens.map(({ id }) => id));
+      else if (value?.type === 'failed') throw new Error(JSON.stringify(value));
+    }
+  };
+  await readTo(67);
   await crash(model);
-  const end = (await events).at(-1);
-  expect(end).toMatchObject({ type: 'failed', failure: { code: 'worker_lost' }, usage: { completionTokens: 64 } });
-  expect(await rowOf(account, submission.jobId)).toMatchObject({ status: 'failed', usage: { completionTokens: 64 } });
+  const rest = readTo(70);
+  const other = await ScriptedWorker.connect(account.workerToken, model);
+  // The worker that had it may come back for two seconds.
+  jump(2_000);
+  await runDurableObjectAlarm(queueOf(model));
+  const again = await other.next('lease');
+  expect(again).toMatchObject({ epoch: 2 });
+  expect(again.emittedIds).toHaveLength(64);
+  other.start(again);
+  other.tokens(again, 64, 6);
+  await rest;
+  other.finish(again, 70);
+  expect(seen).toEqual(Array.from({ length: 70 }, (_, at) => at));
+  expect((await reader.read()).value).toMatchObject({ type: 'finished', usage: { completionTokens: 70 } });
+  expect(await rowOf(account, submission.jobId)).toMatchObject({
+    status: 'completed',
+    usage: { completionTokens: 70 },
+  });
 });
 
 test('a waiting job whose reader does not come back after a crash is run for nobody, and cancelled', async () => {
