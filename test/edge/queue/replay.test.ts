@@ -234,8 +234,8 @@ async function submitAndLeave(account: TestAccount, model: ModelCard, overrides:
     ...bound,
   };
   const admitted = await env.ACCOUNT.getByName(account.id).admit(presented);
-  if (!admitted.ok) throw new Error('refused');
-  const grant = { ...admitted.value, keepUntilMs: Date.now() + 3_600_000 };
+  if (!admitted.ok || admitted.value.kind !== 'new') throw new Error('refused');
+  const grant = { ...admitted.value.grant, keepUntilMs: Date.now() + 3_600_000 };
   const job: Job = { ...request, id: grant.jobId, model: model.id, promptTokenLimit: 3 };
   const body = JSON.stringify({ grant, job, fallback: 'never' });
   const response = await queueOf(model).fetch('https://queue/jobs', { method: 'POST', body });
