@@ -20,6 +20,7 @@ import type {
   WebhookEvent,
 } from './api/accounts.ts';
 import type { AdminService, ListedAccount, NewPrice, ReportQuery, ReportSum } from './api/admin.ts';
+import type { ModelLoad } from './api/admin-metrics.ts';
 import type { LedgerPage, LedgerRow, Page, QueueJob } from './api/books.ts';
 import type { Metered, Outcome } from './api/service.ts';
 import type { KeyRing } from './auth.ts';
@@ -272,6 +273,13 @@ export class EdgeAdmin implements AdminService {
     if (this.#env.REPORTS === undefined)
       return { ok: false, failure: { code: 'not_configured', reason: 'there is no D1 database bound as REPORTS' } };
     return { ok: true, value: await new Report(this.#env.REPORTS).rows(accountId, page) };
+  }
+
+  async loads(): Promise<ModelLoad[]> {
+    const cards = await this.#env.CATALOG.getByName(CATALOG_NAME).list();
+    return Promise.all(
+      cards.map(async ({ id }) => ({ model: id, ...(await this.#env.QUEUE.getByName(queueName(id)).load()) })),
+    );
   }
 
   /** A key that this actor may change: a worker's is the operator's alone. */

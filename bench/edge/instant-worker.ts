@@ -51,7 +51,7 @@ const link = new Link(
     },
     onCancel: (jobId: string) => void answers.delete(jobId),
     onLinked: () => process.send!({ linked: true }),
-    onLost: () => answers.clear(),
+    onGone: () => answers.clear(),
     onRefused: (error) => {
       console.error(error.message);
       process.exit(1);

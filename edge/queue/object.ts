@@ -4,6 +4,7 @@ import type { Failure } from '../../core/errors.ts';
 import { toHttp } from '../../core/errors.ts';
 import type { Job } from '../../core/protocol.ts';
 import { PING, PONG, PROTOCOL_VERSION, parseMessage, WorkerMessage } from '../../core/protocol.ts';
+import type { QueueLoad } from '../api/admin-metrics.ts';
 import type { QueueJob } from '../api/books.ts';
 import { CATALOG_NAME } from '../catalog/object.ts';
 import type { Env } from '../env.ts';
@@ -81,6 +82,11 @@ export class QueueObject extends DurableObject<Env> {
   /** For reconciliation: its jobs after a place in the order of arrival. */
   jobs(after: number, limit: number): QueueJob[] {
     return jobsAfter(this.ctx.storage.sql, after, limit);
+  }
+
+  /** For /metrics. */
+  load(): QueueLoad {
+    return this.#dispatcher.load();
   }
 
   /** What each reader of a job holds in memory. */
