@@ -5,10 +5,12 @@ import type { AccountView, BucketQuery, BucketRow, RowQuery, UsageRow } from './
 import { modelOf } from './api/request.ts';
 import type { Caller, JobRequest, Metered, Outcome, Scope, Service, Submission, SubmitOptions } from './api/service.ts';
 import type { KeyRing } from './auth.ts';
-import { bearer } from './auth.ts';
+import { bearer, randomBase62 } from './auth.ts';
 import type { CardCache } from './catalog/cache.ts';
 import { CATALOG_NAME } from './catalog/object.ts';
 import type { Env } from './env.ts';
+import { insist } from './insist.ts';
+import type { Admitted } from './ledger/grant.ts';
 import type { Authorized } from './ledger/object.ts';
 import { attach, pause, submit } from './queue/client.ts';
 import { queueName } from './queue/object.ts';
@@ -55,19 +57,29 @@ export class EdgeService implements Service {
       const authorized = await this.#authorize(caller, 'client', card.id);
       return authorized.ok ? { ...bound, headers: authorized.headers } : authorized;
     }
-    const account = this.#account(caller);
     const queue = queueName(card.id);
     const { keyId, secretHash, clientIp } = caller;
     const presented = { keyId, secretHash, clientIp };
-    const asked = { ...presented, model: card.id, queue, tariff, user, idempotency, ...bound.value };
+    // Named here, so that asking again for an answer that was lost reserves nothing twice.
+    const asked = {
+      ...presented,
+      jobId: randomBase62(22),
+      model: card.id,
+      queue,
+      tariff,
+      user,
+      idempotency,
+      ...bound.value,
+    };
     for (const delayMs of PENDING_MS) {
-      const admitted = await account.admit(asked);
+      const admitted = await insist<Metered<Admitted>>('account', async () => this.#account(caller).admit(asked));
       if (!admitted.ok) return admitted;
       const { value, headers } = admitted;
       if (value.kind === 'known') {
         const { jobId, model, createdMs, ended } = value;
         const events = await attach(() => this.#env.QUEUE.getByName(value.queue), jobId, signal);
         if (events.ok) return { ok: true, value: submissionOf(jobId, model, createdMs, events.value, true), headers };
+        if (events.failure.code !== 'job_not_found') return { ...events, headers };
         if (ended) return { ok: false, failure: { code: 'answer_gone', ran: true }, headers };
         await pause(delayMs, signal);
         continue;
@@ -81,7 +93,7 @@ export class EdgeService implements Service {
           value: submissionOf(grant.jobId, card.id, grant.createdMs, submitted.events, false),
           headers,
         };
-      if (submitted.certain) await account.release(grant.jobId);
+      if (submitted.certain) await insist('account', () => this.#account(caller).release(grant.jobId));
       return { ok: false, failure: submitted.failure, headers };
     }
     return { ok: false, failure: { code: 'idempotency_pending', retryAfterS: 5 }, headers: {} };
