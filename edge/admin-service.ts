@@ -20,6 +20,7 @@ import type {
   WebhookEvent,
 } from './api/accounts.ts';
 import type { AdminService, ListedAccount, NewPrice, ReportQuery, ReportSum } from './api/admin.ts';
+import type { LedgerPage, LedgerRow, Page, QueueJob } from './api/books.ts';
 import type { Metered, Outcome } from './api/service.ts';
 import type { KeyRing } from './auth.ts';
 import { bearer, isAdminKey, randomBase62 } from './auth.ts';
@@ -28,6 +29,7 @@ import { CATALOG_NAME } from './catalog/object.ts';
 import { DIRECTORY_NAME } from './directory/object.ts';
 import type { Env } from './env.ts';
 import { DEFAULT_LIMITS } from './ledger/limits.ts';
+import { queueName } from './queue/object.ts';
 import type { FallbackPolicy } from './queue/policy.ts';
 import { Report } from './report/report.ts';
 
@@ -253,6 +255,23 @@ export class EdgeAdmin implements AdminService {
     const removed = await this.#env.CATALOG.getByName(CATALOG_NAME).remove(model);
     this.#cards.forget();
     return removed ? { ok: true, value: null } : { ok: false, failure: { code: 'not_found', what: 'model' } };
+  }
+
+  async queueJobs(model: string, shard: number, { after, limit }: Page): Promise<Outcome<QueueJob[]>> {
+    return { ok: true, value: await this.#env.QUEUE.getByName(queueName(model, shard)).jobs(after, limit) };
+  }
+
+  async ledger(accountId: string, { after, limit }: Page): Promise<Outcome<LedgerPage>> {
+    const account = await this.account(accountId);
+    if (!account.ok) return account;
+    return { ok: true, value: await this.#env.ACCOUNT.getByName(accountId).ledgerPage(after, limit) };
+  }
+
+  async exported(accountId: string, page: Page): Promise<Outcome<LedgerRow[]>> {
+    if (!isAccountId(accountId)) return unknownAccount;
+    if (this.#env.REPORTS === undefined)
+      return { ok: false, failure: { code: 'not_configured', reason: 'there is no D1 database bound as REPORTS' } };
+    return { ok: true, value: await new Report(this.#env.REPORTS).rows(accountId, page) };
   }
 
   /** A key that this actor may change: a worker's is the operator's alone. */

@@ -21,11 +21,13 @@ import type {
   WebhookEvent,
 } from './accounts.ts';
 import { accountAdminRoutes } from './admin-accounts.ts';
+import { bookAdminRoutes } from './admin-books.ts';
 import { keyAdminRoutes } from './admin-keys.ts';
 import { priceAdminRoutes } from './admin-prices.ts';
 import { reportAdminRoutes } from './admin-report.ts';
 import { describeAdmin, readBody } from './admin-route.ts';
 import { webhookAdminRoutes } from './admin-webhooks.ts';
+import type { LedgerPage, LedgerRow, Page, QueueJob } from './books.ts';
 import { refuse } from './refusal.ts';
 import { type ApiEnv, clientIpOf, schemaFailure } from './request.ts';
 import type { Metered, Outcome } from './service.ts';
@@ -98,6 +100,12 @@ export interface AdminService {
   /** The oldest first. */
   prices(model: string): Promise<Outcome<PriceVersion[]>>;
   removeModel(model: string): Promise<Outcome<null>>;
+  /** In the order of arrival. */
+  queueJobs(model: string, shard: number, page: Page): Promise<Outcome<QueueJob[]>>;
+  /** The oldest row first. */
+  ledger(accountId: string, page: Page): Promise<Outcome<LedgerPage>>;
+  /** The reporting copy's rows of one account, in the ledger's order. */
+  exported(accountId: string, page: Page): Promise<Outcome<LedgerRow[]>>;
 }
 export type ResolveAdmin = (c: Context) => AdminService;
 
@@ -129,6 +137,7 @@ export function adminRoutes(resolve: ResolveAdmin): OpenAPIHono<ApiEnv> {
   app.route('/', priceAdminRoutes(resolve));
   app.route('/', webhookAdminRoutes(resolve));
   app.route('/', reportAdminRoutes(resolve));
+  app.route('/', bookAdminRoutes(resolve));
   // Hub ids have a slash, which clients send encoded or as it is.
   app.put('/admin/models/:model{.+}', async (c) => {
     const model = name.safeParse(c.req.param('model'));

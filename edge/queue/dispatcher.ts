@@ -25,12 +25,14 @@ import {
 import type { Place, ReaderLoad } from './reader.ts';
 import { EventReader } from './reader.ts';
 import { Receiver } from './receiver.ts';
+import { Shares } from './shares.ts';
 import type { Connection, Sockets } from './sockets.ts';
 import type { QueueStore } from './store.ts';
 import { MAX_BODY_BYTES } from './store.ts';
 
 export class Dispatcher {
   readonly #jobs = new LiveJobs();
+  readonly #shares = new Shares();
   readonly #store: QueueStore;
   readonly #sockets: Sockets;
   readonly #booking: Booking;
@@ -113,9 +115,11 @@ export class Dispatcher {
     const seats = this.#sockets.seats(nowMs);
     if (lacksFallback(seats, this.#policy)) this.#wantFallback(wanted[0]!.grant.model);
     const leased = new Set<LiveJob>();
-    for (const { jobId, socketId } of assign(wanted, eligible(seats, this.#policy))) {
+    const free = eligible(seats, this.#policy).filter(({ socketId }) => this.#sockets.isTrusted(socketId, nowMs));
+    for (const { jobId, socketId } of assign(wanted, free, this.#shares.of(this.#jobs.values()))) {
       const job = this.#jobs.get(jobId)!;
       leased.add(job);
+      this.#shares.took(job.accountId);
       const connection = this.#sockets.get(socketId)!;
       const { workerId, backend } = connection.worker!;
       job.epoch += 1;

@@ -3,7 +3,9 @@ import { randomUUID } from 'node:crypto';
 import process from 'node:process';
 import { Engine } from '../../core/engine/engine.ts';
 import { NibbleError } from '../../core/errors.ts';
+import type { Frame } from '../../core/protocol.ts';
 import { type Command, type Options, usage } from '../command-line.ts';
+import { Journal } from '../journal.ts';
 import { kvSize } from '../kv-size.ts';
 import { Link } from '../link.ts';
 import { loadModel } from '../loader.ts';
@@ -51,6 +53,12 @@ export const serve: Command = {
       help: `seconds to finish running jobs on SIGTERM (${DEFAULT_DRAIN_S})`,
       env: 'GRACEFUL_TERMINATION_TIMEOUT',
     },
+    journal: {
+      kind: 'text',
+      value: 'FILE',
+      help: 'append what was produced, by job, lease and position, as JSON lines: for "nibble reconcile"',
+      env: 'JOURNAL',
+    },
   },
   pending: [
     ...PENDING_MODEL_FLAGS,
@@ -94,8 +102,19 @@ async function run(options: Options): Promise<void> {
   );
 
   const ended = Promise.withResolvers<void>();
+  const workerId = randomUUID();
+  const path = options.text('journal');
+  const journal =
+    path === null
+      ? null
+      : new Journal(path, {
+          worker: workerId,
+          model: card.id,
+          backend: backend.name,
+          started: new Date().toISOString(),
+        });
   const link = new Link(
-    { edge, token, workerId: randomUUID(), backend: backend.name, model: card, credits: slots, log },
+    { edge, token, workerId, backend: backend.name, model: card, credits: slots, log },
     {
       onLease: (job, epoch, emittedIds) => worker.lease(job, epoch, emittedIds),
       onCancel: (jobId) => worker.cancel(jobId),
@@ -107,7 +126,11 @@ async function run(options: Options): Promise<void> {
       onRefused: (error: NibbleError) => ended.reject(error),
     },
   );
-  const worker = new Worker(engine, (frames) => link.send(frames), log, {
+  const send = (frames: Frame[]) => {
+    journal?.append(frames);
+    link.send(frames);
+  };
+  const worker = new Worker(engine, send, log, {
     reload: async () => {
       await backend.dispose();
       ({ graph, backend } = await loadModel(options));
@@ -143,5 +166,6 @@ async function run(options: Options): Promise<void> {
     worker.cancelAll();
     await worker.idle();
     await backend.dispose();
+    journal?.close();
   }
 }
