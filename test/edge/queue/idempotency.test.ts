@@ -17,14 +17,11 @@ import {
   type TestAccount,
 } from '../edge-under-test.ts';
 import { ScriptedWorker } from '../scripted-worker.ts';
+import { jump } from './faults.ts';
 
 afterEach(() => {
   vi.useRealTimers();
 });
-
-function jump(milliseconds: number): void {
-  vi.useFakeTimers({ toFake: ['Date'], now: Date.now() + milliseconds });
-}
 
 async function linked() {
   const account = await newAccount();

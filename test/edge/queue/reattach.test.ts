@@ -1,8 +1,7 @@
 /** Re-attaching: the edge loses the queue object, before its answer or in the middle of it, and the client's stream is whole all the same. */
-import { runDurableObjectAlarm, runInDurableObject } from 'cloudflare:test';
+import { runDurableObjectAlarm } from 'cloudflare:test';
 import { env } from 'cloudflare:workers';
 import { afterEach, expect, test, vi } from 'vitest';
-import type { ModelCard } from '../../../core/protocol.ts';
 import type { JobEvent } from '../../../edge/api/service.ts';
 import { KeyRing } from '../../../edge/auth.ts';
 import { CardCache } from '../../../edge/catalog/cache.ts';
@@ -15,22 +14,17 @@ import {
   moneyOf,
   newAccount,
   newModel,
-  queueOf,
   readAll,
   rowOf,
   submit,
 } from '../edge-under-test.ts';
 import { ScriptedWorker } from '../scripted-worker.ts';
+import { crash, jump } from './faults.ts';
 
 afterEach(() => {
   vi.useRealTimers();
   vi.restoreAllMocks();
 });
-
-/** Ends the instance as a crash does: memory, sockets and streams are gone, storage stays. */
-async function crash(model: ModelCard): Promise<void> {
-  await runInDurableObject(queueOf(model), (_, state) => state.abort('crash')).catch(() => undefined);
-}
 
 type Fate = 'delivered' | 'lost before' | 'lost after';
 
@@ -171,7 +165,7 @@ test('a refusal after a try without an answer leaves the reservation to the ledg
   );
   expect(refused).toMatchObject({ ok: false, failure: { code: 'queue_full' } });
   expect(await moneyOf(account)).toEqual({ spent: '0', reserved: String(65 * 59) });
-  vi.useFakeTimers({ toFake: ['Date'], now: Date.now() + 36_000 });
+  jump(36_000);
   await runDurableObjectAlarm(env.ACCOUNT.getByName(account.id));
   expect(await moneyOf(account)).toEqual({ spent: '0', reserved: String(64 * 59) });
   await Promise.all(waiting.map(({ events }) => events.cancel()));
