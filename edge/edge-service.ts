@@ -9,15 +9,17 @@ import { bearer } from './auth.ts';
 import type { CardCache } from './catalog/cache.ts';
 import { CATALOG_NAME } from './catalog/object.ts';
 import type { Env } from './env.ts';
+import { queueShards } from './env.ts';
 import type { AdmitRequest, Admitted } from './ledger/grant.ts';
 import type { Authorized } from './ledger/object.ts';
 import { attach, pause, submit } from './queue/client.ts';
-import { queueName } from './queue/object.ts';
+import { chooseShard, Loads, queueName } from './queue/shards.ts';
 
 export class EdgeService implements Service {
   readonly #env: Env;
   readonly #keys: KeyRing;
   readonly #cards: CardCache;
+  readonly #loads = new Loads();
 
   constructor(env: Env, keys: KeyRing, cards: CardCache) {
     this.#env = env;
@@ -56,7 +58,7 @@ export class EdgeService implements Service {
       const authorized = await this.#authorize(caller, 'client', card.id);
       return authorized.ok ? { ...bound, headers: authorized.headers } : authorized;
     }
-    const queue = queueName(card.id);
+    const queue = this.#shardOf(card.id);
     const { keyId, secretHash, clientIp } = caller;
     const presented = { keyId, secretHash, clientIp };
     const asked = { ...presented, model: card.id, queue, tariff, user, idempotency, ...bound.value };
@@ -75,6 +77,7 @@ export class EdgeService implements Service {
       const { grant } = value;
       const job: Job = { ...request, id: grant.jobId, model: card.id, promptTokenLimit: grant.promptTokenLimit };
       const submitted = await submit(() => this.#env.QUEUE.getByName(queue), grant, job, fallback, signal);
+      if (submitted.load !== null) this.#loads.note(queue, submitted.load, Date.now());
       if (submitted.kind === 'queued')
         return {
           ok: true,
@@ -125,6 +128,12 @@ export class EdgeService implements Service {
       }
     }
     return this.#account(caller).admit(asked);
+  }
+
+  /** The queue object for a new job. */
+  #shardOf(model: string): string {
+    const loadOf = (shard: number) => this.#loads.of(queueName(model, shard), Date.now());
+    return queueName(model, chooseShard(queueShards(this.#env), loadOf, Math.random));
   }
 
   #account(caller: Caller) {
