@@ -29,8 +29,8 @@ import { CATALOG_NAME } from './catalog/object.ts';
 import { DIRECTORY_NAME } from './directory/object.ts';
 import type { Env } from './env.ts';
 import { DEFAULT_LIMITS } from './ledger/limits.ts';
-import { queueName } from './queue/object.ts';
 import type { FallbackPolicy } from './queue/policy.ts';
+import { queueName } from './queue/shards.ts';
 import { Report } from './report/report.ts';
 
 export class EdgeAdmin implements AdminService {

@@ -179,7 +179,7 @@ function againstJournal(
   for (const [job, works] of byJob) {
     const accepted = booked.get(job) ?? null;
     // The end of a job is not known before its row is there.
-    const live = accepted === null && (reserved.has(job) || kept.has(job));
+    const live = accepted === null && (reserved.has(job) || kept.get(job)?.billed === null);
     if (accepted === null && !live)
       differences.push({ job, between: 'ledger and journal', reason: 'was worked on and has no row' });
     const ids = new Map<number, number>();

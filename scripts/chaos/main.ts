@@ -1,6 +1,6 @@
 /** Chaos: `npm run chaos -- --requests N --seed S --json`: breaks everything under real requests and checks what must hold. Exit code 1 when it does not. */
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
-import { tmpdir } from 'node:os';
+import { loadavg, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import process from 'node:process';
 import { parseArgs } from 'node:util';
@@ -18,7 +18,7 @@ const { values } = parseArgs({
     workers: { type: 'string', default: '3' },
     slots: { type: 'string', default: '8' },
     accounts: { type: 'string', default: '3' },
-    'fault-every-ms': { type: 'string', default: '700' },
+    'fault-every': { type: 'string', default: '6' },
     /** A file for the result, beside stdout. */
     out: { type: 'string' },
     /** Keeps the edge's state, journals and logs. */
@@ -45,11 +45,20 @@ const options = {
   workers: number('workers'),
   slots: number('slots'),
   accounts: number('accounts'),
-  faultEveryMs: number('fault-every-ms'),
+  faultEvery: number('fault-every'),
 };
 const result = await run({ ...options, folder, log: (line) => process.stderr.write(`${line}\n`) });
 const { wrong, ...counts } = result;
-const document = { ok: holds(result), device: hostOf(), commit: commitOf(), options, ...counts, wrong };
+const document = {
+  ok: holds(result),
+  device: hostOf(),
+  commit: commitOf(),
+  measured: new Date().toISOString().slice(0, 10),
+  loadAverage: Math.round(10 * loadavg()[2]!) / 10,
+  options,
+  ...counts,
+  wrong,
+};
 const text = JSON.stringify(document, null, 2);
 if (values.out !== undefined) writeFileSync(values.out, `${text}\n`);
 console.log(values.json ? text : summary());

@@ -34,8 +34,8 @@ export interface RunOptions {
   workers: number;
   slots: number;
   accounts: number;
-  /** A fault in so many milliseconds on average. */
-  faultEveryMs: number;
+  /** Requests to a fault, on average. */
+  faultEvery: number;
   folder: string;
   log: (line: string) => void;
 }
@@ -72,23 +72,23 @@ export async function run(options: RunOptions): Promise<RunResult> {
     );
     const clients = await Promise.all(accounts.map((account) => newClient(edge, account)));
     const collector = new Collector(edge.ask, [SERVED_NAME]);
-    const faults = new Faults({ edge, pool, accounts, queues: [`${SERVED_NAME}#0`] }, seed, options.faultEveryMs);
+    const faults = new Faults({ edge, pool, accounts, queues: [`${SERVED_NAME}#0`] }, seed, options.faultEvery);
     const watch = new Watch(edge, accounts);
     startedMs = performance.now();
     collector.start();
     watch.start();
-    faults.start();
     const asked = askedOf(seed, requests, scripts);
     const outcomes: Outcome[] = [];
     for (const wave of wavesOf(asked)) {
       await inParallel(wave, concurrency, async (one) => {
         const client = clients[one.index % clients.length]!;
+        faults.begun();
         outcomes.push(...(await client.run(one, scripts[one.script]!)));
       });
       log(`${outcomes.length} answers after ${((performance.now() - startedMs) / 1000).toFixed(0)} s`);
       await faults.evictQueues();
     }
-    await faults.stop();
+    await faults.settled();
     const chaosS = (performance.now() - startedMs) / 1000;
     log(`all clients are done after ${chaosS.toFixed(1)} s; waiting for calm`);
     startedMs = performance.now();

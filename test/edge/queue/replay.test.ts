@@ -1,9 +1,24 @@
 /** Replay: a worker comes back after its socket, or the queue's memory, was lost, and goes on with the leases it has. */
 import { evictDurableObject } from 'cloudflare:test';
 import { afterEach, expect, test, vi } from 'vitest';
+<<<<<<< HEAD
+import type { HeldLease, ModelCard } from '../../../core/protocol.ts';
+import type { JobEvent, JobRequest } from '../../../edge/api/service.ts';
+import {
+  jobRequest,
+  newAccount,
+  newModel,
+  queueOf,
+  rowOf,
+  service,
+  submit,
+  type TestAccount,
+} from '../edge-under-test.ts';
+=======
 import type { HeldLease } from '../../../core/protocol.ts';
 import type { JobEvent } from '../../../edge/api/service.ts';
 import { jobRequest, newAccount, newModel, queueOf, rowOf, service, submit } from '../edge-under-test.ts';
+>>>>>>> a49fe183aaf1fd7b2bdfa8ba8039d3e33bb79c26
 import { ScriptedWorker } from '../scripted-worker.ts';
 import { crash, pass, untilNoLease } from './faults.ts';
 
@@ -194,13 +209,7 @@ test('an eviction in mid-answer keeps the socket; the worker sends again what wa
   const account = await newAccount();
   const model = newModel();
   const worker = await ScriptedWorker.connect(account.workerToken, model);
-  const idempotency = { key: 'mine', bodyHash: 'of the body', ifNew: 'run' } as const;
-  const request = jobRequest(model, { maxNewTokens: 100 });
-  const options = { user: null, idempotency };
-  const submitted = await service.submit(account.caller, request, new AbortController().signal, options);
-  if (!submitted.ok) throw new Error('refused');
-  const { jobId, events } = submitted.value;
-  await events.cancel();
+  const jobId = await submitAndLeave(account, model, { maxNewTokens: 100 });
   const lease = await worker.next('lease');
   worker.start(lease);
   worker.tokens(lease, 0, 64);
@@ -218,3 +227,16 @@ test('an eviction in mid-answer keeps the socket; the worker sends again what wa
   await worker.next('ended');
   expect(await rowOf(account, jobId)).toMatchObject({ status: 'completed', usage: { completionTokens: 70 } });
 });
+<<<<<<< HEAD
+
+/** A job whose client may come back, and went away. */
+async function submitAndLeave(account: TestAccount, model: ModelCard, overrides: Partial<JobRequest>): Promise<string> {
+  const options = { user: null, idempotency: { key: 'k', bodyHash: 'h', ifNew: 'run' } as const };
+  const { signal } = new AbortController();
+  const submitted = await service.submit(account.caller, jobRequest(model, overrides), signal, options);
+  if (!submitted.ok) throw new Error('refused');
+  await submitted.value.events.cancel();
+  return submitted.value.jobId;
+}
+=======
+>>>>>>> a49fe183aaf1fd7b2bdfa8ba8039d3e33bb79c26
