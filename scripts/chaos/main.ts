@@ -19,6 +19,8 @@ const { values } = parseArgs({
     slots: { type: 'string', default: '8' },
     accounts: { type: 'string', default: '3' },
     'fault-every': { type: 'string', default: '6' },
+    /** After so long no more requests begin. */
+    minutes: { type: 'string', default: '60' },
     /** A file for the result, beside stdout. */
     out: { type: 'string' },
     /** Keeps the edge's state, journals and logs. */
@@ -46,6 +48,7 @@ const options = {
   slots: number('slots'),
   accounts: number('accounts'),
   faultEvery: number('fault-every'),
+  minutes: number('minutes'),
 };
 const result = await run({ ...options, folder, log: (line) => process.stderr.write(`${line}\n`) });
 const { wrong, ...counts } = result;

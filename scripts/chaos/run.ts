@@ -36,6 +36,8 @@ export interface RunOptions {
   accounts: number;
   /** Requests to a fault, on average. */
   faultEvery: number;
+  /** After so long no more requests begin. */
+  minutes: number;
   folder: string;
   log: (line: string) => void;
 }
@@ -79,7 +81,10 @@ export async function run(options: RunOptions): Promise<RunResult> {
     watch.start();
     const asked = askedOf(seed, requests, scripts);
     const outcomes: Outcome[] = [];
+    let begun = 0;
     for (const wave of wavesOf(asked)) {
+      if (performance.now() - startedMs > 60_000 * options.minutes) break;
+      begun += wave.length;
       await inParallel(wave, concurrency, async (one) => {
         const client = clients[one.index % clients.length]!;
         faults.begun();
@@ -107,7 +112,7 @@ export async function run(options: RunOptions): Promise<RunResult> {
     await writeFile(join(folder, 'outcomes.json'), JSON.stringify({ scripts, undisturbed, outcomes }));
     const evidence = { outcomes, undisturbed, books, balances: watch.balances, lastBalances };
     return {
-      requests,
+      requests: begun,
       distinct_requests: scripts.length,
       ...verdictOf(evidence),
       faults: faults.counts,
