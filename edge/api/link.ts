@@ -4,7 +4,7 @@ import { Hono } from 'hono';
 import { describe, type Failure, failureOf, toHttp } from '../../core/errors.ts';
 import { errorBody } from './refusal.ts';
 import { clientIpOf } from './request.ts';
-import type { Outcome } from './service.ts';
+import type { Caller, Outcome } from './service.ts';
 
 /** Shards of a model's queue; workers connect to each. */
 const NUM_SHARDS = 1;
@@ -21,10 +21,10 @@ export interface LinkRequest {
 }
 
 export interface LinkService {
-  /** Whether this token may serve this model. */
-  authorize(request: LinkRequest): Promise<Outcome<unknown>>;
-  /** The upgraded response of the model's queue; call it after `authorize`. */
-  connect(request: LinkRequest): Promise<Response>;
+  /** Whose token it is, if it may serve this model. */
+  authorize(request: LinkRequest): Promise<Outcome<Caller>>;
+  /** The upgraded response of the model's queue, which looks at the caller's key again now and then. */
+  connect(request: LinkRequest, caller: Caller): Promise<Response>;
 }
 
 /** An app of its own: an upgraded response takes no headers from middleware. */
@@ -54,7 +54,7 @@ export function linkRoute(resolve: (c: Context) => LinkService): Hono {
     // Last: a worker whose socket was refused asks once more without the upgrade, to learn why.
     if (c.req.header('upgrade')?.toLowerCase() !== 'websocket')
       return refuse(c, invalid(null, 'This route takes WebSocket upgrades only.'));
-    const upgraded = await service.connect(request);
+    const upgraded = await service.connect(request, authorized.value);
     if (subprotocol === undefined) return upgraded;
     const { webSocket } = upgraded;
     return new Response(null, { status: 101, webSocket, headers: { 'sec-websocket-protocol': subprotocol } });

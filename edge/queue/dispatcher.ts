@@ -112,11 +112,8 @@ export class Dispatcher {
     const seats = this.#sockets.seats(nowMs);
     if (lacksFallback(seats, this.#policy)) this.#wantFallback(wanted[0]!.grant.model);
     const leased = new Set<LiveJob>();
-    for (const { jobId, socketId } of assign(
-      wanted,
-      eligible(seats, this.#policy),
-      this.#shares.of(this.#jobs.values()),
-    )) {
+    const free = eligible(seats, this.#policy).filter(({ socketId }) => this.#sockets.isTrusted(socketId, nowMs));
+    for (const { jobId, socketId } of assign(wanted, free, this.#shares.of(this.#jobs.values()))) {
       const job = this.#jobs.get(jobId)!;
       leased.add(job);
       this.#shares.took(job.accountId);
