@@ -110,7 +110,8 @@ function eventStream(queue: Queue, jobId: string, first: Response, signal: Abort
     if (left.signal.aborted) return 'gone';
     try {
       const response = await queue().fetch(eventsOf(jobId, seen.tokens), { signal: left.signal });
-      if (!response.ok) return 'gone';
+      // Too many readers is no end: those of lost connections go.
+      if (!response.ok) return response.status === 404 ? 'gone' : 'broken';
       bytes = response.body!.getReader();
       lines = lineReader(bytes);
       connectedMs = Date.now();

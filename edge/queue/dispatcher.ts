@@ -16,6 +16,7 @@ import {
   KEEP_ENDED_MS,
   LEASE_MS,
   lacksFallback,
+  MAX_READERS,
   noCapacity,
   overdue,
   REATTACH_MS,
@@ -79,17 +80,19 @@ export class Dispatcher {
     return { ok: true, value: null };
   }
 
-  /** A stream of the job's events from its `fromToken`-th token, beside those of its other readers. Null: no such job. */
-  read(jobId: string, fromToken: number): EventReader | null {
+  /** A stream of the job's events from its `fromToken`-th token, beside those of its other readers. */
+  read(jobId: string, fromToken: number): Outcome<EventReader> {
     const nowMs = Date.now();
     const job = this.#jobs.get(jobId) ?? this.#store.find(jobId, nowMs);
-    if (job === null) return null;
+    if (job === null) return { ok: false, failure: { code: 'job_not_found' } };
+    if (job.readers.size >= MAX_READERS)
+      return { ok: false, failure: { code: 'rate_limited', limit: 'concurrency', retryAfterS: 2 } };
     this.#jobs.keep(job);
     const next = (place: Place) => this.#eventAfter(job, place);
     const reader = new EventReader(next, fromToken, () => this.leave(jobId, reader), nowMs);
     job.readers.add(reader);
     this.dispatch();
-    return reader;
+    return { ok: true, value: reader };
   }
 
   readers(): ReaderLoad[] {

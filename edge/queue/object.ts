@@ -151,8 +151,10 @@ export class QueueObject extends DurableObject<Env> {
   }
 
   #attach(jobId: string, from: string, signal: AbortSignal): Response {
-    const reader = /^\d{1,9}$/.test(from) ? this.#dispatcher.read(jobId, Number(from)) : null;
-    if (reader === null) return refusal({ code: 'job_not_found' });
+    if (!/^\d{1,9}$/.test(from)) return refusal({ code: 'job_not_found' });
+    const read = this.#dispatcher.read(jobId, Number(from));
+    if (!read.ok) return refusal(read.failure);
+    const reader = read.value;
     this.#leaveOnAbort(jobId, reader, signal);
     this.#keepTime();
     return new Response(reader.stream, { headers: { 'content-type': 'application/x-ndjson' } });
