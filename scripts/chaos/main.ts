@@ -18,6 +18,7 @@ const { values } = parseArgs({
     workers: { type: 'string', default: '3' },
     slots: { type: 'string', default: '8' },
     accounts: { type: 'string', default: '3' },
+    shards: { type: 'string', default: '1' },
     'fault-every': { type: 'string', default: '6' },
     /** After so long no more requests begin. */
     minutes: { type: 'string', default: '60' },
@@ -47,6 +48,7 @@ const options = {
   workers: number('workers'),
   slots: number('slots'),
   accounts: number('accounts'),
+  shards: number('shards'),
   faultEvery: number('fault-every'),
   minutes: number('minutes'),
 };

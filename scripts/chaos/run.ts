@@ -34,6 +34,8 @@ export interface RunOptions {
   workers: number;
   slots: number;
   accounts: number;
+  /** Queue objects of the model. */
+  shards: number;
   /** Requests to a fault, on average. */
   faultEvery: number;
   /** After so long no more requests begin. */
@@ -52,7 +54,11 @@ export type RunResult = Verdict & {
 
 export async function run(options: RunOptions): Promise<RunResult> {
   const { requests, seed, concurrency, folder, log } = options;
-  const edge = await Edge.start(folder, { DEFAULT_MODEL: SERVED_NAME, QUEUE_DEPTH: '10000' });
+  const edge = await Edge.start(folder, {
+    DEFAULT_MODEL: SERVED_NAME,
+    QUEUE_DEPTH: '10000',
+    QUEUE_SHARDS: String(options.shards),
+  });
   log(`the edge is at ${edge.url}; everything is kept in ${folder}`);
   let pool: Pool | null = null;
   try {
@@ -74,7 +80,8 @@ export async function run(options: RunOptions): Promise<RunResult> {
     );
     const clients = await Promise.all(accounts.map((account) => newClient(edge, account)));
     const collector = new Collector(edge.ask, [SERVED_NAME]);
-    const faults = new Faults({ edge, pool, accounts, queues: [`${SERVED_NAME}#0`] }, seed, options.faultEvery);
+    const queues = Array.from({ length: options.shards }, (_, shard) => `${SERVED_NAME}#${shard}`);
+    const faults = new Faults({ edge, pool, accounts, queues }, seed, options.faultEvery);
     const watch = new Watch(edge, accounts);
     startedMs = performance.now();
     collector.start();
