@@ -20,7 +20,7 @@ import type {
   WebhookEvent,
 } from './api/accounts.ts';
 import type { AdminService, ListedAccount, NewPrice, ReportQuery, ReportSum } from './api/admin.ts';
-import type { LedgerPage, LedgerRow, Page, QueueJob } from './api/books.ts';
+import type { LedgerPage, LedgerRow, Page, QueuePage } from './api/books.ts';
 import type { Metered, Outcome } from './api/service.ts';
 import type { KeyRing } from './auth.ts';
 import { bearer, isAdminKey, randomBase62 } from './auth.ts';
@@ -257,8 +257,9 @@ export class EdgeAdmin implements AdminService {
     return removed ? { ok: true, value: null } : { ok: false, failure: { code: 'not_found', what: 'model' } };
   }
 
-  async queueJobs(model: string, shard: number, { after, limit }: Page): Promise<Outcome<QueueJob[]>> {
-    return { ok: true, value: await this.#env.QUEUE.getByName(queueName(model, shard)).jobs(after, limit) };
+  async queueJobs(model: string, shard: number, { after, limit }: Page): Promise<Outcome<QueuePage>> {
+    const jobs = await this.#env.QUEUE.getByName(queueName(model, shard)).jobs(after, limit);
+    return { ok: true, value: { jobs, shards: 1 } };
   }
 
   async ledger(accountId: string, { after, limit }: Page): Promise<Outcome<LedgerPage>> {

@@ -74,6 +74,7 @@ export const serve: Command = {
 };
 
 async function run(options: Options): Promise<void> {
+  const hadChannel = process.connected;
   const edge = options.text('edge');
   if (edge === null) throw usage('--edge is missing; serving without an edge is not supported yet');
   if (!URL.canParse(edge) || !/^https?:$/.test(new URL(edge).protocol))
@@ -153,8 +154,9 @@ async function run(options: Options): Promise<void> {
   };
   process.on('SIGTERM', drain);
   process.on('SIGINT', drain);
-  // Started by another program with a channel: its end is a reason to stop at once.
+  // Started by another program with a channel: its end is a reason to stop at once, also when it came while the model was loaded.
   process.on('disconnect', () => ended.resolve());
+  if (hadChannel && !process.connected) ended.resolve();
   try {
     await ended.promise;
   } finally {
