@@ -4,7 +4,7 @@
  */
 import process from 'node:process';
 import type { Frame, Job, ModelCard, TokenOut } from '../../core/protocol.ts';
-import { Link } from '../../gpu-worker/link.ts';
+import { Links } from '../../gpu-worker/links.ts';
 import { MODEL, TOKEN_TEXT } from './traffic.ts';
 
 const PROMPT_TOKENS = 8;
@@ -41,17 +41,17 @@ let isHeld = false;
 let isStepping = false;
 
 const { edge, token, credits, stepMs } = JSON.parse(process.argv[2]!) as WorkerSettings;
-const link = new Link(
-  { edge, token, workerId: 'instant', backend: 'reference', model: CARD, credits, log: (line) => console.error(line) },
+const links = new Links(
+  { edge, token, workerId: 'instant', backend: 'reference', model: CARD, log: (line) => console.error(line) },
+  credits,
   {
     onLease(job: Job, epoch: number, emittedIds: readonly number[]) {
       answers.set(job.id, { epoch, made: emittedIds.length, wanted: job.maxNewTokens ?? 16 });
-      link.send([{ jobId: job.id, epoch, kind: 'started', promptTokens: PROMPT_TOKENS, cachedTokens: 0 }]);
+      links.send([{ jobId: job.id, epoch, kind: 'started', promptTokens: PROMPT_TOKENS, cachedTokens: 0 }]);
       step();
     },
     onCancel: (jobId: string) => void answers.delete(jobId),
     onLinked: () => process.send!({ linked: true }),
-    onGone: () => answers.clear(),
     onRefused: (error) => {
       console.error(error.message);
       process.exit(1);
@@ -75,7 +75,7 @@ function step(): void {
       answers.delete(jobId);
     }
     if (frames.length === 0) return;
-    link.send(frames);
+    links.send(frames);
     step();
   };
   if (stepMs === 0) setImmediate(next);
@@ -87,4 +87,4 @@ process.on('message', (message) => {
   step();
 });
 process.on('disconnect', () => process.exit(0));
-link.connect();
+links.connect();

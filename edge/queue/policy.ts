@@ -11,6 +11,12 @@ const MAX_WORKER_DEATHS = 2;
 const MAX_DEATHS_IN_ALL = 5;
 /** Workers ping every 15 s; three are missing. */
 export const SILENT_SOCKET_MS = 45_000;
+/** A worker's key is checked again after so long, */
+export const REVIEW_MS = 30_000;
+/** and a socket whose key was not found good for so long gets no lease. */
+export const TRUST_MS = 60_000;
+/** How often an object that has nothing but sockets wakes to look at their keys. */
+const IDLE_REVIEW_MS = 300_000;
 /** A lease without a frame for so long has expired, though its worker still pings: far above a prefill of a long prompt on a CPU. */
 export const LEASE_MS = 600_000;
 /**
@@ -25,6 +31,11 @@ export const CHECKPOINT_MS = 2_000;
 export const WAITING_MS = 2_500;
 /** A job without a reader, after the object was restarted, is cancelled when nobody re-attaches in this time. */
 export const REATTACH_MS = 10_000;
+/**
+ * Readers of one job at once: each may hold a buffer, and replays are held to no other limit. One whose client went away quietly is a reader
+ * until the next write, so a client that is cut off again and again has several for a while.
+ */
+export const MAX_READERS = 64;
 /** An ended job stays readable for this long, one with an idempotency key longer. */
 export const KEEP_ENDED_MS = 600_000;
 /** While anything is not settled the object wakes at least this often, even after a crash. */
@@ -179,7 +190,15 @@ export function dropMs(keepUntilMs: number | null, nowMs: number): number {
   return Math.max(nowMs + KEEP_ENDED_MS, keepUntilMs ?? 0);
 }
 
-/** When the object must wake: soon while anything is unsettled, else when the first ended job is to be dropped. Null: never. */
-export function nextWakeMs(unsettled: boolean, nextDropMs: number | null, nowMs: number): number | null {
-  return unsettled ? nowMs + WAKE_MS : nextDropMs;
+/** When the object must wake: soon while anything is unsettled, else to drop the first ended job or to review its sockets. Null: never. */
+export function nextWakeMs(
+  unsettled: boolean,
+  nextDropMs: number | null,
+  numSockets: number,
+  nowMs: number,
+): number | null {
+  if (unsettled) return nowMs + WAKE_MS;
+  const nextReviewMs = numSockets === 0 ? null : nowMs + IDLE_REVIEW_MS;
+  if (nextDropMs === null || nextReviewMs === null) return nextDropMs ?? nextReviewMs;
+  return Math.min(nextDropMs, nextReviewMs);
 }

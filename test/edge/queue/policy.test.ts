@@ -161,9 +161,12 @@ test('accepted tokens are billed however the job ended; nothing is before the fi
 
 test('retries grow to a minute, and an unsettled queue wakes soon', () => {
   expect([1, 2, 3, 100].map(retryDelayMs)).toEqual([500, 1000, 2000, 60_000]);
-  expect(nextWakeMs(true, 0, 1000)).toBe(16_000);
-  expect(nextWakeMs(false, 600_005, 1000)).toBe(600_005);
-  expect(nextWakeMs(false, null, 1000)).toBeNull();
+  expect(nextWakeMs(true, 0, 1, 1000)).toBe(16_000);
+  expect(nextWakeMs(false, 600_005, 0, 1000)).toBe(600_005);
+  expect(nextWakeMs(false, null, 0, 1000)).toBeNull();
+  expect(nextWakeMs(false, 600_005, 1, 1000)).toBe(301_000);
+  expect(nextWakeMs(false, 2000, 1, 1000)).toBe(2000);
+  expect(nextWakeMs(false, null, 1, 1000)).toBe(301_000);
 });
 
 test('an ended job is kept for ten minutes, and one with an idempotency key as long as its key', () => {

@@ -47,6 +47,22 @@ function unluckyEdge(fates: Fate[]): EdgeService {
   return new EdgeService(bindings, new KeyRing(env.KEY_SECRETS), new CardCache(env));
 }
 
+/** An edge whose next calls of an account's object meet these fates. */
+function unluckyLedger(fates: Fate[]): EdgeService {
+  const getByName = (name: string) =>
+    new Proxy(env.ACCOUNT.getByName(name), {
+      get: (stub, method: 'admit') => async (request: Parameters<typeof stub.admit>[0]) => {
+        const fate = fates.shift() ?? 'delivered';
+        if (fate === 'lost before') throw new Error('Network connection lost.');
+        const answer = await stub[method](request);
+        if (fate === 'lost after') throw new Error('Network connection lost.');
+        return answer;
+      },
+    });
+  const bindings = { ...env, ACCOUNT: { getByName } as unknown as typeof env.ACCOUNT };
+  return new EdgeService(bindings, new KeyRing(env.KEY_SECRETS), new CardCache(env));
+}
+
 function hurry() {
   return vi.spyOn(scheduler, 'wait').mockResolvedValue(undefined);
 }
@@ -138,6 +154,29 @@ test.each<[string, Fate[]]>([
   await rowOf(account, submitted.value.jobId);
   expect(await moneyOf(account)).toEqual({ spent: '29', reserved: '0' });
 });
+
+test.each([null, { key: 'k', bodyHash: 'h', ifNew: 'run' } as const])(
+  'an admission whose answer was lost is asked for again and reserves once, with the key %j',
+  async (idempotency) => {
+    hurry();
+    const account = await newAccount();
+    const model = newModel();
+    const worker = await ScriptedWorker.connect(account.workerToken, model);
+    const edge = unluckyLedger(['lost before', 'lost after', 'lost after', 'delivered']);
+    const { signal } = new AbortController();
+    const submitted = await edge.submit(account.caller, jobRequest(model), signal, { user: null, idempotency });
+    if (!submitted.ok) throw new Error(submitted.failure.code);
+    expect(submitted.value.replayed).toBe(false);
+    expect(await moneyOf(account)).toEqual({ spent: '0', reserved: '59' });
+    const lease = await worker.next('lease');
+    worker.start(lease);
+    worker.tokens(lease, 0, 4);
+    worker.finish(lease, 4);
+    expect(idsOf(await readAll(submitted.value))).toEqual([0, 1, 2, 3]);
+    await rowOf(account, submitted.value.jobId);
+    expect(await moneyOf(account)).toEqual({ spent: '29', reserved: '0' });
+  },
+);
 
 test('an answer without a key whose submission was lost on its way back is whole too', async () => {
   hurry();
