@@ -21,6 +21,7 @@ import type {
 } from './api/accounts.ts';
 import type { AdminService, ListedAccount, NewPrice, ReportQuery, ReportSum } from './api/admin.ts';
 import type { ModelLoad } from './api/admin-metrics.ts';
+import type { LedgerPage, LedgerRow, Page, QueueJob } from './api/books.ts';
 import type { Metered, Outcome } from './api/service.ts';
 import type { KeyRing } from './auth.ts';
 import { bearer, isAdminKey, randomBase62 } from './auth.ts';
@@ -262,6 +263,23 @@ export class EdgeAdmin implements AdminService {
     return Promise.all(
       cards.map(async ({ id }) => ({ model: id, ...(await this.#env.QUEUE.getByName(queueName(id)).load()) })),
     );
+  }
+
+  async queueJobs(model: string, shard: number, { after, limit }: Page): Promise<Outcome<QueueJob[]>> {
+    return { ok: true, value: await this.#env.QUEUE.getByName(queueName(model, shard)).jobs(after, limit) };
+  }
+
+  async ledger(accountId: string, { after, limit }: Page): Promise<Outcome<LedgerPage>> {
+    const account = await this.account(accountId);
+    if (!account.ok) return account;
+    return { ok: true, value: await this.#env.ACCOUNT.getByName(accountId).ledgerPage(after, limit) };
+  }
+
+  async exported(accountId: string, page: Page): Promise<Outcome<LedgerRow[]>> {
+    if (!isAccountId(accountId)) return unknownAccount;
+    if (this.#env.REPORTS === undefined)
+      return { ok: false, failure: { code: 'not_configured', reason: 'there is no D1 database bound as REPORTS' } };
+    return { ok: true, value: await new Report(this.#env.REPORTS).rows(accountId, page) };
   }
 
   /** A key that this actor may change: a worker's is the operator's alone. */

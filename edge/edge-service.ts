@@ -9,6 +9,7 @@ import { bearer } from './auth.ts';
 import type { CardCache } from './catalog/cache.ts';
 import { CATALOG_NAME } from './catalog/object.ts';
 import type { Env } from './env.ts';
+import type { AdmitRequest, Admitted } from './ledger/grant.ts';
 import type { Authorized } from './ledger/object.ts';
 import { attach, pause, submit } from './queue/client.ts';
 import { queueName } from './queue/object.ts';
@@ -55,13 +56,12 @@ export class EdgeService implements Service {
       const authorized = await this.#authorize(caller, 'client', card.id);
       return authorized.ok ? { ...bound, headers: authorized.headers } : authorized;
     }
-    const account = this.#account(caller);
     const queue = queueName(card.id);
     const { keyId, secretHash, clientIp } = caller;
     const presented = { keyId, secretHash, clientIp };
     const asked = { ...presented, model: card.id, queue, tariff, user, idempotency, ...bound.value };
     for (const delayMs of PENDING_MS) {
-      const admitted = await account.admit(asked);
+      const admitted = await this.#admit(caller, asked, signal);
       if (!admitted.ok) return admitted;
       const { value, headers } = admitted;
       if (value.kind === 'known') {
@@ -81,7 +81,7 @@ export class EdgeService implements Service {
           value: submissionOf(grant.jobId, card.id, grant.createdMs, submitted.events, false),
           headers,
         };
-      if (submitted.certain) await account.release(grant.jobId);
+      if (submitted.certain) await this.#account(caller).release(grant.jobId);
       return { ok: false, failure: submitted.failure, headers };
     }
     return { ok: false, failure: { code: 'idempotency_pending', retryAfterS: 5 }, headers: {} };
@@ -111,6 +111,22 @@ export class EdgeService implements Service {
     return { ...(await this.#account(caller).view()), headers: authorized.headers };
   }
 
+  /**
+   * An account's object that crashed in the middle of an admission is asked again: what it may have reserved without telling is released
+   * after its grant, since no queue knows it, and an idempotency key stands for one job anyway.
+   */
+  async #admit(caller: Caller, asked: AdmitRequest, signal: AbortSignal): Promise<Metered<Admitted>> {
+    for (const delayMs of LOST_ADMISSION_MS) {
+      try {
+        return await this.#account(caller).admit(asked);
+      } catch (error) {
+        console.error({ event: 'account_did_not_answer', accountId: caller.accountId, error: String(error) });
+        await pause(delayMs, signal);
+      }
+    }
+    return this.#account(caller).admit(asked);
+  }
+
   #account(caller: Caller) {
     return this.#env.ACCOUNT.getByName(caller.accountId);
   }
@@ -134,6 +150,8 @@ function submissionOf(
   return { jobId, model, createdS: Math.floor(createdMs / 1000), replayed, events };
 }
 
+/** Before the second and the third time that an account's object is asked which did not answer; a crashed one is back in milliseconds. */
+const LOST_ADMISSION_MS: readonly number[] = [50, 400];
 /** How long a second request waits, between its looks, for the first one of its idempotency key to reach the queue: normally milliseconds. */
 const PENDING_MS: readonly number[] = [50, 100, 200, 400, 800, 1_600, 0];
 /** Who may see what the account used. */

@@ -11,6 +11,7 @@ import { inspect } from './commands/inspect.ts';
 import { keyCommands } from './commands/keys.ts';
 import { perplexity } from './commands/perplexity.ts';
 import { quantize } from './commands/quantize.ts';
+import { reconcile } from './commands/reconcile.ts';
 import { serve } from './commands/serve.ts';
 import { usageCommand } from './commands/usage.ts';
 import { weights } from './commands/weights.ts';
@@ -28,6 +29,7 @@ const COMMANDS: readonly Command[] = [
   ...accountCommands,
   ...keyCommands,
   usageCommand,
+  reconcile,
 ];
 
 const [name, args] = commandOf(process.argv.slice(2));

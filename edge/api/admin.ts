@@ -21,12 +21,14 @@ import type {
   WebhookEvent,
 } from './accounts.ts';
 import { accountAdminRoutes } from './admin-accounts.ts';
+import { bookAdminRoutes } from './admin-books.ts';
 import { keyAdminRoutes } from './admin-keys.ts';
 import { type ModelLoad, metricsAdminRoutes } from './admin-metrics.ts';
 import { priceAdminRoutes } from './admin-prices.ts';
 import { reportAdminRoutes } from './admin-report.ts';
 import { describeAdmin, readBody } from './admin-route.ts';
 import { webhookAdminRoutes } from './admin-webhooks.ts';
+import type { LedgerPage, LedgerRow, Page, QueueJob } from './books.ts';
 import { refuse } from './refusal.ts';
 import { type ApiEnv, clientIpOf, schemaFailure } from './request.ts';
 import type { Metered, Outcome } from './service.ts';
@@ -101,6 +103,12 @@ export interface AdminService {
   removeModel(model: string): Promise<Outcome<null>>;
   /** Of every model that is known. */
   loads(): Promise<ModelLoad[]>;
+  /** In the order of arrival. */
+  queueJobs(model: string, shard: number, page: Page): Promise<Outcome<QueueJob[]>>;
+  /** The oldest row first. */
+  ledger(accountId: string, page: Page): Promise<Outcome<LedgerPage>>;
+  /** The reporting copy's rows of one account, in the ledger's order. */
+  exported(accountId: string, page: Page): Promise<Outcome<LedgerRow[]>>;
 }
 export type ResolveAdmin = (c: Context) => AdminService;
 
@@ -133,6 +141,7 @@ export function adminRoutes(resolve: ResolveAdmin): OpenAPIHono<ApiEnv> {
   app.route('/', webhookAdminRoutes(resolve));
   app.route('/', reportAdminRoutes(resolve));
   app.route('/', metricsAdminRoutes(resolve));
+  app.route('/', bookAdminRoutes(resolve));
   // Hub ids have a slash, which clients send encoded or as it is.
   app.put('/admin/models/:model{.+}', async (c) => {
     const model = name.safeParse(c.req.param('model'));

@@ -1,6 +1,7 @@
 /** Account: the Durable Object that holds one account's keys, limits and money. Every path goes reserve → settle or release, once. */
 import type { Failure } from '../../core/errors.ts';
 import type { BucketQuery, BucketRow, KeyState, RowQuery, UsageRow, WebhookEvent } from '../api/accounts.ts';
+import type { LedgerPage } from '../api/books.ts';
 import type { Idempotency, Metered, Outcome } from '../api/service.ts';
 import { decimalUsd } from '../api/usd.ts';
 import { equalInConstantTime, randomBase62 } from '../auth.ts';
@@ -132,6 +133,14 @@ export class AccountObject extends AccountAdministration {
 
   usageRows(query: RowQuery): UsageRow[] {
     return this.ledger.rows(query);
+  }
+
+  /** For reconciliation: the rows after a place, and what is admitted and not ended. */
+  ledgerPage(after: number, limit: number): LedgerPage {
+    return {
+      rows: this.ledger.after(after, limit),
+      reservations: this.store.reservationsToCheck(Number.MAX_SAFE_INTEGER),
+    };
   }
 
   usageBuckets(query: BucketQuery): BucketRow[] {

@@ -5,6 +5,7 @@ import { toHttp } from '../../core/errors.ts';
 import type { Job } from '../../core/protocol.ts';
 import { PING, PONG, PROTOCOL_VERSION, parseMessage, WorkerMessage } from '../../core/protocol.ts';
 import type { QueueLoad } from '../api/admin-metrics.ts';
+import type { QueueJob } from '../api/books.ts';
 import { CATALOG_NAME } from '../catalog/object.ts';
 import type { Env } from '../env.ts';
 import { queueDepth, queueTimeoutMs } from '../env.ts';
@@ -12,6 +13,7 @@ import type { Grant } from '../ledger/grant.ts';
 import { Dispatcher } from './dispatcher.ts';
 import { FallbackLink } from './fallback-link.ts';
 import { Outbox } from './outbox.ts';
+import { jobsAfter } from './overview.ts';
 import { type FallbackPolicy, nextWakeMs, WAKE_MS } from './policy.ts';
 import type { EventReader, ReaderLoad } from './reader.ts';
 import type { Connection } from './sockets.ts';
@@ -80,6 +82,11 @@ export class QueueObject extends DurableObject<Env> {
   /** For /metrics. */
   load(): QueueLoad {
     return this.#dispatcher.load();
+  }
+
+  /** For reconciliation: its jobs after a place in the order of arrival. */
+  jobs(after: number, limit: number): QueueJob[] {
+    return jobsAfter(this.ctx.storage.sql, after, limit);
   }
 
   /** What each reader of a job holds in memory. */

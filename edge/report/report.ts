@@ -1,8 +1,9 @@
 /** Report: the copy of every account's ledger in D1, for questions across accounts. Never asked on the way of a request, and never an authority. */
 import type { BucketRow } from '../api/accounts.ts';
 import type { ReportQuery, ReportSum } from '../api/admin.ts';
+import type { LedgerRow, Page } from '../api/books.ts';
 import { bucketStatement, sumOf } from '../ledger/usage-query.ts';
-import type { ReportMessage } from './message.ts';
+import type { ReportMessage, ReportRow } from './message.ts';
 
 const SCHEMA = [
   `CREATE TABLE IF NOT EXISTS entry (
@@ -44,6 +45,29 @@ export class Report {
       const sum: BucketRow = sumOf(row as Parameters<typeof sumOf>[0]);
       return { ...sum, accountId: (row.account as string | undefined) ?? null };
     });
+  }
+
+  /** One account's rows after a place in its ledger. */
+  async rows(accountId: string, { after, limit }: Page): Promise<LedgerRow[]> {
+    await this.#prepare();
+    const { results } = await this.#database
+      .prepare(`SELECT ${COLUMNS} FROM entry WHERE account = ? AND seq > ? ORDER BY seq LIMIT ?`)
+      .bind(accountId, after, limit)
+      .all<ReportRow>();
+    return results.map((row) => ({
+      seq: row.seq,
+      jobId: row.job_id,
+      keyId: row.key_id,
+      model: row.model,
+      status: row.status as LedgerRow['status'],
+      promptTokens: row.prompt_tokens,
+      cachedTokens: row.cached_tokens,
+      completionTokens: row.completion_tokens,
+      costPico: BigInt(row.cost),
+      backend: row.backend,
+      createdMs: row.created_ms,
+      settledMs: row.settled_ms,
+    }));
   }
 
   /** How many rows of each account are here and the last one's place: equal where none is missing. */

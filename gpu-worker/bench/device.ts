@@ -13,10 +13,15 @@ export function measurableOf(backend: Backend): (Backend & Measurable) | null {
 
 /** "AMD EPYC (2 cores, 24 GB), Node 24.21.0; WebAssembly, relaxed SIMD, 1 thread" */
 export function deviceOf(backend: Backend): string {
-  const [cpu] = cpus();
-  const host = `${cpu?.model ?? process.arch} (${cpus().length} cores, ${Math.round(totalmem() / 1e9)} GB), Node ${process.versions.node}`;
+  const host = hostOf();
   const own = measurableOf(backend)?.device;
   return own === undefined ? host : `${host}; ${own}`;
+}
+
+/** The machine without an accelerator. */
+export function hostOf(): string {
+  const [cpu] = cpus();
+  return `${cpu?.model ?? process.arch} (${cpus().length} cores, ${Math.round(totalmem() / 1e9)} GB), Node ${process.versions.node}`;
 }
 
 /** The commit, "-dirty" when tracked files differ from it; NIBBLE_COMMIT where there is no repository, as in a bundle; else "unknown". */

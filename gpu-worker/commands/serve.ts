@@ -2,7 +2,9 @@
 import { randomUUID } from 'node:crypto';
 import process from 'node:process';
 import { NibbleError } from '../../core/errors.ts';
+import type { Frame } from '../../core/protocol.ts';
 import { type Command, type Options, usage } from '../command-line.ts';
+import { Journal } from '../journal.ts';
 import { Link } from '../link.ts';
 import { MODEL_FLAGS, PENDING_MODEL_FLAGS } from '../model-flags.ts';
 import { openServedModel } from '../served-model.ts';
@@ -64,6 +66,12 @@ export const serve: Command = {
       help: `seconds to finish running jobs on SIGTERM (${DEFAULT_DRAIN_S})`,
       env: 'GRACEFUL_TERMINATION_TIMEOUT',
     },
+    journal: {
+      kind: 'text',
+      value: 'FILE',
+      help: 'append what was produced, by job, lease and position, as JSON lines: for "nibble reconcile"',
+      env: 'JOURNAL',
+    },
   },
   pending: [...PENDING_MODEL_FLAGS, ...PENDING_TGI_FLAGS],
   examples: [
@@ -92,8 +100,19 @@ async function run(options: Options): Promise<void> {
   const { card, engine } = model;
 
   const ended = Promise.withResolvers<void>();
+  const workerId = randomUUID();
+  const path = options.text('journal');
+  const journal =
+    path === null
+      ? null
+      : new Journal(path, {
+          worker: workerId,
+          model: card.id,
+          backend: model.backendName,
+          started: new Date().toISOString(),
+        });
   const link = new Link(
-    { edge, token, workerId: randomUUID(), backend: model.backendName, model: card, credits: slots, log },
+    { edge, token, workerId, backend: model.backendName, model: card, credits: slots, log },
     {
       onLease: (job, epoch, emittedIds) => worker.lease(job, epoch, emittedIds),
       onCancel: (jobId) => worker.cancel(jobId),
@@ -105,7 +124,11 @@ async function run(options: Options): Promise<void> {
       onRefused: (error: NibbleError) => ended.reject(error),
     },
   );
-  const worker = new Worker(engine, (frames) => link.send(frames), log, {
+  const send = (frames: Frame[]) => {
+    journal?.append(frames);
+    link.send(frames);
+  };
+  const worker = new Worker(engine, send, log, {
     reload: () => model.reload(),
     onBroken: (failure) => ended.reject(new NibbleError(failure)),
   });
@@ -137,5 +160,6 @@ async function run(options: Options): Promise<void> {
     worker.cancelAll();
     await worker.idle();
     await model.dispose();
+    journal?.close();
   }
 }

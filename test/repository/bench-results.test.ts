@@ -3,10 +3,13 @@ import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
 import { drawPlot, PLOT_FILE } from '../../bench/plot.ts';
 import type { Recorded } from '../../bench/recorded.ts';
+import { holds } from '../../scripts/chaos/verdict.ts';
 
 const ROOT = join(import.meta.dirname, '..', '..');
 const RESULTS = join(ROOT, 'bench', 'results');
-const files = await readdir(RESULTS);
+const all = await readdir(RESULTS);
+const files = all.filter((file) => !file.startsWith('chaos-'));
+const chaosFiles = all.filter((file) => file.startsWith('chaos-'));
 
 async function recordedIn(file: string): Promise<Recorded> {
   return JSON.parse(await readFile(join(RESULTS, file), 'utf8')) as Recorded;
@@ -31,6 +34,18 @@ describe.each(files)('bench/results/%s', (file) => {
       for (const peer of report.peers) expect(peer.name in report.ratios).toBe(peer.outcome === 'measured');
     }
   });
+});
+
+test.each(chaosFiles)('bench/results/%s: the run passed, and names machine, commit and options', async (file) => {
+  const run = JSON.parse(await readFile(join(RESULTS, file), 'utf8'));
+  expect(run.device).not.toBe('');
+  expect(run.commit).toMatch(/^[0-9a-f]{12}$/);
+  expect(run.measured).toMatch(/^\d{4}-\d\d-\d\d$/);
+  expect(run).toMatchObject({ requests: run.options.requests, ok: true, wrong: [] });
+  expect(holds(run)).toBe(true);
+  for (const [fault, count] of Object.entries(run.faults)) expect(count, fault).toBeGreaterThan(0);
+  const docs = await readFile(join(ROOT, 'docs', 'chaos.md'), 'utf8');
+  expect(docs).toContain(file);
 });
 
 test('the plot in docs is what one of the recorded results gives', async () => {

@@ -1,0 +1,76 @@
+/** Chaos: `npm run chaos -- --requests N --seed S --json`: breaks everything under real requests and checks what must hold. Exit code 1 when it does not. */
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { loadavg, tmpdir } from 'node:os';
+import { join } from 'node:path';
+import process from 'node:process';
+import { parseArgs } from 'node:util';
+import { commitOf, hostOf } from '../../gpu-worker/bench/device.ts';
+import { ensureWasmBuilt } from '../build-wasm.ts';
+import { run } from './run.ts';
+import { holds } from './verdict.ts';
+
+const { values } = parseArgs({
+  options: {
+    requests: { type: 'string', default: '1000' },
+    seed: { type: 'string', default: '1' },
+    scripts: { type: 'string', default: '1000' },
+    concurrency: { type: 'string', default: '24' },
+    workers: { type: 'string', default: '3' },
+    slots: { type: 'string', default: '8' },
+    accounts: { type: 'string', default: '3' },
+    'fault-every-ms': { type: 'string', default: '700' },
+    /** A file for the result, beside stdout. */
+    out: { type: 'string' },
+    /** Keeps the edge's state, journals and logs. */
+    keep: { type: 'boolean', default: false },
+    json: { type: 'boolean', default: false },
+  },
+});
+
+ensureWasmBuilt();
+const folder = mkdtempSync(join(tmpdir(), 'nibble-chaos-'));
+const number = (name: Exclude<keyof typeof values, 'keep' | 'json' | 'out'>): number => {
+  const value = Number(values[name]);
+  if (!Number.isSafeInteger(value) || value < 1) {
+    console.error(`npm run chaos: --${name} is "${values[name]}"; a whole number of at least 1 is needed`);
+    process.exit(2);
+  }
+  return value;
+};
+const options = {
+  requests: number('requests'),
+  seed: number('seed'),
+  scripts: number('scripts'),
+  concurrency: number('concurrency'),
+  workers: number('workers'),
+  slots: number('slots'),
+  accounts: number('accounts'),
+  faultEveryMs: number('fault-every-ms'),
+};
+const result = await run({ ...options, folder, log: (line) => process.stderr.write(`${line}\n`) });
+const { wrong, ...counts } = result;
+const document = {
+  ok: holds(result),
+  device: hostOf(),
+  commit: commitOf(),
+  measured: new Date().toISOString().slice(0, 10),
+  loadAverage: Math.round(10 * loadavg()[2]!) / 10,
+  options,
+  ...counts,
+  wrong,
+};
+const text = JSON.stringify(document, null, 2);
+if (values.out !== undefined) writeFileSync(values.out, `${text}\n`);
+console.log(values.json ? text : summary());
+if (values.keep || !document.ok) process.stderr.write(`logs, journals and state: ${folder}\n`);
+else rmSync(folder, { recursive: true, force: true });
+process.exitCode = document.ok ? 0 : 1;
+// What miniflare leaves open must not keep a finished run alive.
+setTimeout(() => process.exit(), 500).unref();
+
+function summary(): string {
+  const lines = Object.entries(document)
+    .filter(([name]) => name !== 'wrong')
+    .map(([name, value]) => `${name.padEnd(26)}${typeof value === 'object' ? JSON.stringify(value) : value}`);
+  return [...lines, ...wrong.map((sentence) => `WRONG ${sentence}`)].join('\n');
+}
