@@ -20,8 +20,8 @@ import type {
   WebhookEvent,
 } from './api/accounts.ts';
 import type { AdminService, ListedAccount, NewPrice, ReportQuery, ReportSum } from './api/admin.ts';
-import type { ModelLoad } from './api/admin-metrics.ts';
-import type { LedgerPage, LedgerRow, Page, QueueJob } from './api/books.ts';
+import { type ModelLoad, sumOfShards } from './api/admin-metrics.ts';
+import type { LedgerPage, LedgerRow, Page, QueuePage } from './api/books.ts';
 import type { Metered, Outcome } from './api/service.ts';
 import type { KeyRing } from './auth.ts';
 import { bearer, isAdminKey, randomBase62 } from './auth.ts';
@@ -29,9 +29,10 @@ import type { CardCache } from './catalog/cache.ts';
 import { CATALOG_NAME } from './catalog/object.ts';
 import { DIRECTORY_NAME } from './directory/object.ts';
 import type { Env } from './env.ts';
+import { queueShards } from './env.ts';
 import { DEFAULT_LIMITS } from './ledger/limits.ts';
-import { queueName } from './queue/object.ts';
 import type { FallbackPolicy } from './queue/policy.ts';
+import { queueName } from './queue/shards.ts';
 import { Report } from './report/report.ts';
 
 export class EdgeAdmin implements AdminService {
@@ -260,13 +261,18 @@ export class EdgeAdmin implements AdminService {
 
   async loads(): Promise<ModelLoad[]> {
     const cards = await this.#env.CATALOG.getByName(CATALOG_NAME).list();
+    const shards = Array.from({ length: queueShards(this.#env) }, (_, shard) => shard);
     return Promise.all(
-      cards.map(async ({ id }) => ({ model: id, ...(await this.#env.QUEUE.getByName(queueName(id)).load()) })),
+      cards.map(async ({ id }) => {
+        const loads = shards.map((shard) => this.#env.QUEUE.getByName(queueName(id, shard)).load());
+        return { model: id, ...sumOfShards(await Promise.all(loads)) };
+      }),
     );
   }
 
-  async queueJobs(model: string, shard: number, { after, limit }: Page): Promise<Outcome<QueueJob[]>> {
-    return { ok: true, value: await this.#env.QUEUE.getByName(queueName(model, shard)).jobs(after, limit) };
+  async queueJobs(model: string, shard: number, { after, limit }: Page): Promise<Outcome<QueuePage>> {
+    const jobs = await this.#env.QUEUE.getByName(queueName(model, shard)).jobs(after, limit);
+    return { ok: true, value: { jobs, shards: 1 } };
   }
 
   async ledger(accountId: string, { after, limit }: Page): Promise<Outcome<LedgerPage>> {

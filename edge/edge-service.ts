@@ -5,19 +5,22 @@ import type { AccountView, BucketQuery, BucketRow, RowQuery, UsageRow } from './
 import { modelOf } from './api/request.ts';
 import type { Caller, JobRequest, Metered, Outcome, Scope, Service, Submission, SubmitOptions } from './api/service.ts';
 import type { KeyRing } from './auth.ts';
-import { bearer } from './auth.ts';
+import { bearer, randomBase62 } from './auth.ts';
 import type { CardCache } from './catalog/cache.ts';
 import { CATALOG_NAME } from './catalog/object.ts';
 import type { Env } from './env.ts';
-import type { AdmitRequest, Admitted } from './ledger/grant.ts';
+import { queueShards } from './env.ts';
+import { insist } from './insist.ts';
+import type { Admitted } from './ledger/grant.ts';
 import type { Authorized } from './ledger/object.ts';
 import { attach, pause, submit } from './queue/client.ts';
-import { queueName } from './queue/object.ts';
+import { chooseShard, Loads, queueName } from './queue/shards.ts';
 
 export class EdgeService implements Service {
   readonly #env: Env;
   readonly #keys: KeyRing;
   readonly #cards: CardCache;
+  readonly #loads = new Loads();
 
   constructor(env: Env, keys: KeyRing, cards: CardCache) {
     this.#env = env;
@@ -56,18 +59,29 @@ export class EdgeService implements Service {
       const authorized = await this.#authorize(caller, 'client', card.id);
       return authorized.ok ? { ...bound, headers: authorized.headers } : authorized;
     }
-    const queue = queueName(card.id);
+    const queue = this.#shardOf(card.id);
     const { keyId, secretHash, clientIp } = caller;
     const presented = { keyId, secretHash, clientIp };
-    const asked = { ...presented, model: card.id, queue, tariff, user, idempotency, ...bound.value };
+    // Named here, so that asking again for an answer that was lost reserves nothing twice.
+    const asked = {
+      ...presented,
+      jobId: randomBase62(22),
+      model: card.id,
+      queue,
+      tariff,
+      user,
+      idempotency,
+      ...bound.value,
+    };
     for (const delayMs of PENDING_MS) {
-      const admitted = await this.#admit(caller, asked, signal);
+      const admitted = await insist<Metered<Admitted>>('account', async () => this.#account(caller).admit(asked));
       if (!admitted.ok) return admitted;
       const { value, headers } = admitted;
       if (value.kind === 'known') {
         const { jobId, model, createdMs, ended } = value;
         const events = await attach(() => this.#env.QUEUE.getByName(value.queue), jobId, signal);
         if (events.ok) return { ok: true, value: submissionOf(jobId, model, createdMs, events.value, true), headers };
+        if (events.failure.code !== 'job_not_found') return { ...events, headers };
         if (ended) return { ok: false, failure: { code: 'answer_gone', ran: true }, headers };
         await pause(delayMs, signal);
         continue;
@@ -75,13 +89,14 @@ export class EdgeService implements Service {
       const { grant } = value;
       const job: Job = { ...request, id: grant.jobId, model: card.id, promptTokenLimit: grant.promptTokenLimit };
       const submitted = await submit(() => this.#env.QUEUE.getByName(queue), grant, job, fallback, signal);
+      if (submitted.load !== null) this.#loads.note(queue, submitted.load, Date.now());
       if (submitted.kind === 'queued')
         return {
           ok: true,
           value: submissionOf(grant.jobId, card.id, grant.createdMs, submitted.events, false),
           headers,
         };
-      if (submitted.certain) await this.#account(caller).release(grant.jobId);
+      if (submitted.certain) await insist('account', () => this.#account(caller).release(grant.jobId));
       return { ok: false, failure: submitted.failure, headers };
     }
     return { ok: false, failure: { code: 'idempotency_pending', retryAfterS: 5 }, headers: {} };
@@ -111,20 +126,10 @@ export class EdgeService implements Service {
     return { ...(await this.#account(caller).view()), headers: authorized.headers };
   }
 
-  /**
-   * An account's object that crashed in the middle of an admission is asked again: what it may have reserved without telling is released
-   * after its grant, since no queue knows it, and an idempotency key stands for one job anyway.
-   */
-  async #admit(caller: Caller, asked: AdmitRequest, signal: AbortSignal): Promise<Metered<Admitted>> {
-    for (const delayMs of LOST_ADMISSION_MS) {
-      try {
-        return await this.#account(caller).admit(asked);
-      } catch (error) {
-        console.error({ event: 'account_did_not_answer', accountId: caller.accountId, error: String(error) });
-        await pause(delayMs, signal);
-      }
-    }
-    return this.#account(caller).admit(asked);
+  /** The queue object for a new job. */
+  #shardOf(model: string): string {
+    const loadOf = (shard: number) => this.#loads.of(queueName(model, shard), Date.now());
+    return queueName(model, chooseShard(queueShards(this.#env), loadOf, Math.random));
   }
 
   #account(caller: Caller) {
@@ -150,8 +155,6 @@ function submissionOf(
   return { jobId, model, createdS: Math.floor(createdMs / 1000), replayed, events };
 }
 
-/** Before the second and the third time that an account's object is asked which did not answer; a crashed one is back in milliseconds. */
-const LOST_ADMISSION_MS: readonly number[] = [50, 400];
 /** How long a second request waits, between its looks, for the first one of its idempotency key to reach the queue: normally milliseconds. */
 const PENDING_MS: readonly number[] = [50, 100, 200, 400, 800, 1_600, 0];
 /** Who may see what the account used. */

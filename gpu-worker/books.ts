@@ -51,7 +51,16 @@ export async function readExport(ask: Ask, accountId: string): Promise<BookedRow
 
 /** The jobs that all shards of a model's queue keep. */
 export async function readQueue(ask: Ask, model: string): Promise<KeptJob[]> {
-  const rows = await pages(`/jobs?model=${encodeURIComponent(model)}`, ask);
+  const rows = [];
+  let shards = 1;
+  for (let shard = 0; shard < shards; shard++) {
+    const found = await pages(`/jobs?model=${encodeURIComponent(model)}&shard=${shard}`, async (path) => {
+      const page = await ask(path);
+      shards = page.shards;
+      return page;
+    });
+    rows.push(...found);
+  }
   return rows.map(({ id, status, accepted_tokens, billed }) => ({
     jobId: id,
     status,

@@ -35,7 +35,7 @@ const COMMANDS: readonly Command[] = [
 const [name, args] = commandOf(process.argv.slice(2));
 process.exitCode = await main(name, args);
 // A channel to the launcher, a farewell on a socket or what wrangler leaves open must not keep a finished command alive.
-process.disconnect?.();
+if (process.connected) process.disconnect?.();
 setTimeout(() => process.exit(), 500).unref();
 
 /** A command's name is one word, or two for those that have several actions: `keys create`. */

@@ -1,4 +1,4 @@
-/** Journal: what a worker produced, lease by lease and position by position, as JSON lines in a file. Token ids, no text and no prompts. */
+/** Journal: what a worker produced, lease by lease and position by position, as JSON lines in a file of its owner's. Token ids: answers to who has the tokenizer; no prompts. */
 import { closeSync, createReadStream, openSync, writeSync } from 'node:fs';
 import { createInterface } from 'node:readline';
 import { NibbleError } from '../core/errors.ts';

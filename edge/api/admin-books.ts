@@ -25,9 +25,10 @@ export function bookAdminRoutes(resolve: ResolveAdmin): OpenAPIHono<ApiEnv> {
     const query = JobsQuery.safeParse(c.req.query());
     if (!query.success) return refuse(c, schemaFailure(query.error));
     const { model, shard, ...page } = query.data;
-    const jobs = await resolve(c).queueJobs(model, shard, page);
-    if (!jobs.ok) return refuse(c, jobs.failure);
-    return c.json({ object: 'list', data: jobs.value.map(jobBody), has_more: jobs.value.length === page.limit });
+    const found = await resolve(c).queueJobs(model, shard, page);
+    if (!found.ok) return refuse(c, found.failure);
+    const { jobs, shards } = found.value;
+    return c.json({ object: 'list', data: jobs.map(jobBody), has_more: jobs.length === page.limit, shards });
   });
   app.get('/admin/accounts/:id/ledger', async (c) => {
     const query = PageQuery.safeParse(c.req.query());

@@ -28,7 +28,7 @@ import { priceAdminRoutes } from './admin-prices.ts';
 import { reportAdminRoutes } from './admin-report.ts';
 import { describeAdmin, readBody } from './admin-route.ts';
 import { webhookAdminRoutes } from './admin-webhooks.ts';
-import type { LedgerPage, LedgerRow, Page, QueueJob } from './books.ts';
+import type { LedgerPage, LedgerRow, Page, QueuePage } from './books.ts';
 import { refuse } from './refusal.ts';
 import { type ApiEnv, clientIpOf, schemaFailure } from './request.ts';
 import type { Metered, Outcome } from './service.ts';
@@ -104,7 +104,7 @@ export interface AdminService {
   /** Of every model that is known. */
   loads(): Promise<ModelLoad[]>;
   /** In the order of arrival. */
-  queueJobs(model: string, shard: number, page: Page): Promise<Outcome<QueueJob[]>>;
+  queueJobs(model: string, shard: number, page: Page): Promise<Outcome<QueuePage>>;
   /** The oldest row first. */
   ledger(accountId: string, page: Page): Promise<Outcome<LedgerPage>>;
   /** The reporting copy's rows of one account, in the ledger's order. */

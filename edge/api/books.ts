@@ -18,6 +18,12 @@ export interface QueueJob {
   endedMs: number | null;
 }
 
+export interface QueuePage {
+  jobs: QueueJob[];
+  /** Queue objects of the model: its jobs are spread over so many shards. */
+  shards: number;
+}
+
 /** A row of the ledger, released reservations too. */
 export interface LedgerRow {
   seq: number;

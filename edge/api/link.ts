@@ -4,10 +4,8 @@ import { Hono } from 'hono';
 import { describe, type Failure, failureOf, toHttp } from '../../core/errors.ts';
 import { errorBody } from './refusal.ts';
 import { clientIpOf } from './request.ts';
-import type { Outcome } from './service.ts';
+import type { Caller, Outcome } from './service.ts';
 
-/** Shards of a model's queue; workers connect to each. */
-const NUM_SHARDS = 1;
 /** For clients that cannot set a header on a WebSocket: the token as a subprotocol, `nibble.<token>`. */
 const SUBPROTOCOL = /^nibble\.([0-9A-Za-z_]+)$/;
 /** The same bound as in core/protocol.ts. */
@@ -21,10 +19,12 @@ export interface LinkRequest {
 }
 
 export interface LinkService {
-  /** Whether this token may serve this model. */
-  authorize(request: LinkRequest): Promise<Outcome<unknown>>;
-  /** The upgraded response of the model's queue; call it after `authorize`. */
-  connect(request: LinkRequest): Promise<Response>;
+  /** Of every model's queue; workers connect to each. */
+  readonly shards: number;
+  /** Whose token it is, if it may serve this model. */
+  authorize(request: LinkRequest): Promise<Outcome<Caller>>;
+  /** The upgraded response of the model's queue, which looks at the caller's key again now and then. */
+  connect(request: LinkRequest, caller: Caller): Promise<Response>;
 }
 
 /** An app of its own: an upgraded response takes no headers from middleware. */
@@ -46,15 +46,15 @@ export function linkRoute(resolve: (c: Context) => LinkService): Hono {
     if (model === '' || model.length > MAX_MODEL_CHARS)
       return refuse(c, invalid('model', `model must have 1 to ${MAX_MODEL_CHARS} characters.`));
     const shard = Number(c.req.query('shard') ?? '0');
-    if (!Number.isInteger(shard) || shard < 0 || shard >= NUM_SHARDS) return refuse(c, { code: 'route_not_found' });
     const service = resolve(c);
+    if (!Number.isInteger(shard) || shard < 0 || shard >= service.shards) return refuse(c, { code: 'route_not_found' });
     const request = { token, model, shard, clientIp: clientIpOf(c) };
     const authorized = await service.authorize(request);
     if (!authorized.ok) return refuse(c, authorized.failure);
     // Last: a worker whose socket was refused asks once more without the upgrade, to learn why.
     if (c.req.header('upgrade')?.toLowerCase() !== 'websocket')
       return refuse(c, invalid(null, 'This route takes WebSocket upgrades only.'));
-    const upgraded = await service.connect(request);
+    const upgraded = await service.connect(request, authorized.value);
     if (subprotocol === undefined) return upgraded;
     const { webSocket } = upgraded;
     return new Response(null, { status: 101, webSocket, headers: { 'sec-websocket-protocol': subprotocol } });

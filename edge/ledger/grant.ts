@@ -15,6 +15,8 @@ export interface Presented {
 }
 
 export interface AdmitRequest extends Presented {
+  /** The job's, if it is admitted: 22 characters that nobody can guess. Asked again under it, the answer is the same grant. */
+  jobId: string;
   model: string;
   /** Name of the queue object that will get the job; the ledger asks it about reservations that nobody settled. */
   queue: string;

@@ -56,7 +56,12 @@ export class AccountObject extends AccountAdministration {
     if (!found.ok) return { ...found, headers: {} };
     const { account, key, line } = found.value;
     const nowMs = Date.now();
-    const { idempotency } = request;
+    const { jobId, idempotency } = request;
+    const made = this.store.reservation(jobId);
+    if (made !== null) {
+      const headers = limitHeaders(metersOf(account, line, nowMs));
+      return { ok: true, value: { kind: 'new', jobId, grant: grantOf(account, made, request) }, headers };
+    }
     const recalled = idempotency === null ? null : this.#recall(key.line, idempotency, nowMs);
     if (recalled !== null) return { ...recalled, headers: limitHeaders(metersOf(account, line, nowMs)) };
     const tokens = request.promptTokens + request.completionTokens;
@@ -75,13 +80,13 @@ export class AccountObject extends AccountAdministration {
         });
       return { ok: false, failure: decision.failure, headers: limitHeaders(metersOf(account, line, nowMs)) };
     }
-    const jobId = randomBase62(22);
     const checkMs = nowMs + GRANT_MS + CLOCK_MARGIN_MS;
     const { keyId, queue, model, tariff, user } = request;
+    const about = { jobId, keyId, line: key.line, user, queue, model, tariff };
+    const idempotencyKey = idempotency?.key ?? null;
+    const reservation: Reservation = { ...about, pico, tokens, createdMs: nowMs, checkMs, idempotencyKey };
     this.ctx.storage.transactionSync(() => {
-      const about = { jobId, keyId, line: key.line, user, queue, model, tariff };
-      const idempotencyKey = idempotency?.key ?? null;
-      this.store.insertReservation({ ...about, pico, tokens, createdMs: nowMs, checkMs, idempotencyKey });
+      this.store.insertReservation(reservation);
       if (idempotency !== null) {
         const { bodyHash } = idempotency;
         this.idempotency.insert(key.line, idempotency.key, { bodyHash, jobId, queue, model, createdMs: nowMs });
@@ -90,19 +95,7 @@ export class AccountObject extends AccountAdministration {
       if (decision.state !== null) this.keys.setLineState(key.line, decision.state);
     });
     this.wakeBy(checkMs);
-    const grant: Grant = {
-      jobId,
-      accountId: account.accountId,
-      keyId,
-      model,
-      createdMs: nowMs,
-      expiresMs: nowMs + GRANT_MS,
-      tariff,
-      reservedPicoUsd: pico.toString(),
-      promptTokenLimit: request.promptTokens,
-      completionTokenLimit: request.completionTokens,
-      keepUntilMs: idempotency === null ? null : keepUntilMs(nowMs),
-    };
+    const grant = grantOf(account, reservation, request);
     const after = { ...line, state: decision.state ?? line.state };
     const headers = limitHeaders(metersOf(decision.account, after, nowMs));
     return { ok: true, value: { kind: 'new', jobId, grant }, headers };
@@ -292,6 +285,24 @@ export class AccountObject extends AccountAdministration {
     this.#alarmMs = dueMs;
     this.ctx.storage.setAlarm(dueMs);
   }
+}
+
+/** What a reservation lets the edge do; the same for the same reservation. */
+function grantOf(account: Account, reservation: Reservation, request: AdmitRequest): Grant {
+  const { jobId, keyId, model, createdMs, tariff, pico, idempotencyKey } = reservation;
+  return {
+    jobId,
+    accountId: account.accountId,
+    keyId,
+    model,
+    createdMs,
+    expiresMs: createdMs + GRANT_MS,
+    tariff,
+    reservedPicoUsd: pico.toString(),
+    promptTokenLimit: request.promptTokens,
+    completionTokenLimit: request.completionTokens,
+    keepUntilMs: idempotencyKey === null ? null : keepUntilMs(createdMs),
+  };
 }
 
 const NO_STATE = { buckets: null, spending: NOTHING_SPENT };

@@ -4,6 +4,7 @@ import type { QueueLoad } from '../api/admin-metrics.ts';
 import type { JobEvent, Outcome } from '../api/service.ts';
 import type { Grant } from '../ledger/grant.ts';
 import { Booking } from './booking.ts';
+import { Demand } from './demand.ts';
 import type { LiveJob } from './job.ts';
 import { acceptedTokens, isWanted, newJob } from './job.ts';
 import { LiveJobs } from './live-jobs.ts';
@@ -17,6 +18,7 @@ import {
   KEEP_ENDED_MS,
   LEASE_MS,
   lacksFallback,
+  MAX_READERS,
   noCapacity,
   overdue,
   REATTACH_MS,
@@ -25,17 +27,20 @@ import {
 import type { Place, ReaderLoad } from './reader.ts';
 import { EventReader } from './reader.ts';
 import { Receiver } from './receiver.ts';
+import { Shares } from './shares.ts';
 import type { Connection, Sockets } from './sockets.ts';
 import type { QueueStore } from './store.ts';
 import { MAX_BODY_BYTES } from './store.ts';
 
 export class Dispatcher {
   readonly #jobs = new LiveJobs();
+  readonly #shares = new Shares();
   readonly #store: QueueStore;
   readonly #sockets: Sockets;
   readonly #booking: Booking;
   readonly #losses: Losses;
   readonly #receiver: Receiver;
+  readonly #demand: Demand;
   readonly #wantFallback: (model: string) => void;
   #policy: FallbackPolicy;
 
@@ -46,6 +51,7 @@ export class Dispatcher {
     this.#booking = new Booking(this.#jobs, store, sockets, outbox);
     this.#losses = new Losses(this.#jobs, store, sockets, this.#booking);
     this.#receiver = new Receiver(this.#jobs, this.#booking, this.#losses);
+    this.#demand = new Demand(sockets);
     this.#wantFallback = wantFallback;
     this.#policy = store.fallbackPolicy();
   }
@@ -55,7 +61,7 @@ export class Dispatcher {
   }
 
   /** What there is to do and who is there to do it. The fallback is no worker. */
-  load(): QueueLoad {
+  tally(): QueueLoad {
     const seats = this.#sockets.seats(Date.now()).filter((seat) => seat.kind === 'worker');
     return {
       waiting: this.#jobs.waiting.length,
@@ -63,6 +69,12 @@ export class Dispatcher {
       workers: seats.length,
       freeSlots: seats.reduce((sum, seat) => sum + Math.max(0, seat.free), 0),
     };
+  }
+
+  /** Jobs that wait less places that are free. */
+  get load(): number {
+    const seats = eligible(this.#sockets.seats(Date.now()), this.#policy);
+    return this.#jobs.waiting.length - seats.reduce((sum, { free }) => sum + Math.max(0, free), 0);
   }
 
   /** Takes over from an instance that was evicted or crashed. */
@@ -89,17 +101,19 @@ export class Dispatcher {
     return { ok: true, value: null };
   }
 
-  /** A stream of the job's events from its `fromToken`-th token, beside those of its other readers. Null: no such job. */
-  read(jobId: string, fromToken: number): EventReader | null {
+  /** A stream of the job's events from its `fromToken`-th token, beside those of its other readers. */
+  read(jobId: string, fromToken: number): Outcome<EventReader> {
     const nowMs = Date.now();
     const job = this.#jobs.get(jobId) ?? this.#store.find(jobId, nowMs);
-    if (job === null) return null;
+    if (job === null) return { ok: false, failure: { code: 'job_not_found' } };
+    if (job.readers.size >= MAX_READERS)
+      return { ok: false, failure: { code: 'rate_limited', limit: 'concurrency', retryAfterS: 2 } };
     this.#jobs.keep(job);
     const next = (place: Place) => this.#eventAfter(job, place);
     const reader = new EventReader(next, fromToken, () => this.leave(jobId, reader), nowMs);
     job.readers.add(reader);
     this.dispatch();
-    return reader;
+    return { ok: true, value: reader };
   }
 
   readers(): ReaderLoad[] {
@@ -117,14 +131,19 @@ export class Dispatcher {
   /** Gives waiting jobs to free workers; one that nobody reads, after a restart, waits until somebody does, and one whose worker may come back a moment. */
   dispatch(): void {
     const nowMs = Date.now();
-    const wanted = this.#jobs.waiting.filter((job) => isWanted(job) && job.heldUntilMs <= nowMs);
-    if (wanted.length === 0) return;
+    const wanted = this.#wanted(nowMs);
+    if (wanted.length === 0) {
+      this.#demand.tell(0, 'urgent');
+      return;
+    }
     const seats = this.#sockets.seats(nowMs);
     if (lacksFallback(seats, this.#policy)) this.#wantFallback(wanted[0]!.grant.model);
     const leased = new Set<LiveJob>();
-    for (const { jobId, socketId } of assign(wanted, eligible(seats, this.#policy))) {
+    const free = eligible(seats, this.#policy).filter(({ socketId }) => this.#sockets.isTrusted(socketId, nowMs));
+    for (const { jobId, socketId } of assign(wanted, free, this.#shares.of(this.#jobs.values()))) {
       const job = this.#jobs.get(jobId)!;
       leased.add(job);
+      this.#shares.took(job.accountId);
       const connection = this.#sockets.get(socketId)!;
       const { workerId, backend } = connection.worker!;
       job.epoch += 1;
@@ -137,6 +156,7 @@ export class Dispatcher {
       this.#sockets.send(connection, { type: 'lease', job: this.#store.body(jobId), epoch: job.epoch, emittedIds });
     }
     this.#jobs.dequeue(leased);
+    this.#demand.tell(wanted.length - leased.size, 'urgent');
   }
 
   /** Books what one message of a worker says. Frames that are not of a live lease of this socket are ignored. */
@@ -176,6 +196,12 @@ export class Dispatcher {
       if (!isWanted(job) && nowMs - job.sinceMs >= REATTACH_MS) this.#cancel(job);
     }
     this.dispatch();
+    this.#demand.tell(this.#wanted(nowMs).length, 'all');
+  }
+
+  /** Waiting jobs that may be leased now. */
+  #wanted(nowMs: number): LiveJob[] {
+    return this.#jobs.waiting.filter((job) => isWanted(job) && job.heldUntilMs <= nowMs);
   }
 
   /** The answer so far, for the next lease to go on after. */

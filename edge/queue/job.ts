@@ -25,6 +25,7 @@ export type EndEvent = Extract<JobEvent, { type: 'finished' | 'failed' }>;
 
 export interface LiveJob {
   readonly id: string;
+  readonly accountId: string;
   readonly grant: Grant;
   /** Order of arrival; a job that is queued again keeps it and so goes ahead of later ones. */
   readonly seq: number;
@@ -57,6 +58,7 @@ export interface LiveJob {
 export function newJob(grant: Grant, seq: number, nowMs: number): LiveJob {
   return {
     id: grant.jobId,
+    accountId: grant.accountId,
     grant,
     seq,
     waitingSinceMs: nowMs,

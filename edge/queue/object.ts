@@ -6,16 +6,20 @@ import type { Job } from '../../core/protocol.ts';
 import { PING, PONG, PROTOCOL_VERSION, parseMessage, WorkerMessage } from '../../core/protocol.ts';
 import type { QueueLoad } from '../api/admin-metrics.ts';
 import type { QueueJob } from '../api/books.ts';
+import type { Caller } from '../api/service.ts';
 import { CATALOG_NAME } from '../catalog/object.ts';
 import type { Env } from '../env.ts';
-import { queueDepth, queueTimeoutMs } from '../env.ts';
+import { queueDepth, queueShards, queueTimeoutMs } from '../env.ts';
 import type { Grant } from '../ledger/grant.ts';
 import { Dispatcher } from './dispatcher.ts';
 import { FallbackLink } from './fallback-link.ts';
+import { type Hello, refusalOfHello } from './greeting.ts';
 import { Outbox } from './outbox.ts';
 import { jobsAfter } from './overview.ts';
 import { type FallbackPolicy, nextWakeMs, WAKE_MS } from './policy.ts';
 import type { EventReader, ReaderLoad } from './reader.ts';
+import { Review } from './review.ts';
+import { LOAD } from './shards.ts';
 import type { Connection } from './sockets.ts';
 import { Sockets } from './sockets.ts';
 import { QueueStore } from './store.ts';
@@ -25,6 +29,9 @@ const HEARTBEAT_MS = 15_000;
 /** How often time is looked at while there are jobs; in between the object may hibernate. */
 const TICK_MS = 1_000;
 
+/** Header of GET /link: whose key opened the socket, as JSON. */
+export const CALLER = 'x-nibble-caller';
+
 /** Body of POST /jobs. */
 export interface Submit {
   grant: Grant;
@@ -33,17 +40,13 @@ export interface Submit {
   fallback: FallbackPolicy;
 }
 
-/** The object that has a model's jobs. There is one shard until a later issue. */
-export function queueName(model: string, shard = 0): string {
-  return `${model}#${shard}`;
-}
-
 export class QueueObject extends DurableObject<Env> {
   readonly #store: QueueStore;
   readonly #sockets: Sockets;
   readonly #outbox: Outbox;
   readonly #dispatcher: Dispatcher;
   readonly #fallback: FallbackLink;
+  readonly #review: Review;
   #fallbackModel = '';
   /** Of the connection to it. */
   #fallbackId: string | null = null;
@@ -60,6 +63,7 @@ export class QueueObject extends DurableObject<Env> {
       this.#fallbackModel = model;
       void this.#fallback.open(model);
     });
+    this.#review = new Review(this.#sockets, env.ACCOUNT, (connection, failure) => this.#refuse(connection, failure));
     this.#dispatcher.restore();
     this.#keepTime();
   }
@@ -67,7 +71,7 @@ export class QueueObject extends DurableObject<Env> {
   override async fetch(request: Request): Promise<Response> {
     const url = new URL(request.url);
     const route = `${request.method} ${url.pathname}`;
-    if (route === 'GET /link') return this.#link(url.searchParams.get('model') ?? '');
+    if (route === 'GET /link') return this.#link(url.searchParams.get('model') ?? '', request.headers.get(CALLER));
     if (route === 'POST /jobs') return this.#submit(request);
     const events = /^GET \/jobs\/([0-9A-Za-z]+)\/events$/.exec(route);
     if (events !== null) return this.#attach(events[1]!, url.searchParams.get('from') ?? '0', request.signal);
@@ -81,7 +85,7 @@ export class QueueObject extends DurableObject<Env> {
 
   /** For /metrics. */
   load(): QueueLoad {
-    return this.#dispatcher.load();
+    return this.#dispatcher.tally();
   }
 
   /** For reconciliation: its jobs after a place in the order of arrival. */
@@ -113,12 +117,22 @@ export class QueueObject extends DurableObject<Env> {
         return this.#hello(connection, message.value);
       case 'frames':
         return this.#dispatcher.frames(connection, message.value.frames);
+      case 'credits':
+        return this.#setCredits(connection, message.value.credits);
       case 'draining':
         if (connection.worker !== null) this.#sockets.announce(connection, { ...connection.worker, draining: true });
         return;
       default:
         message.value satisfies never;
     }
+  }
+
+  /** Its answer leaves after every lease made under the credits of before. */
+  #setCredits(connection: Connection, credits: number): void {
+    if (connection.worker === null) return;
+    this.#sockets.announce(connection, { ...connection.worker, credits });
+    this.#sockets.send(connection, { type: 'credits', credits });
+    this.#dispatcher.dispatch();
   }
 
   override webSocketClose(socket: WebSocket): void {
@@ -134,7 +148,7 @@ export class QueueObject extends DurableObject<Env> {
     this.#alarmMs = null;
     this.#dispatcher.tick(queueTimeoutMs(this.env));
     const nowMs = Date.now();
-    await this.#outbox.flush(nowMs);
+    await Promise.all([this.#outbox.flush(nowMs), this.#look(nowMs)]);
     this.#store.drop(nowMs);
     this.#keepTime();
   }
@@ -142,14 +156,23 @@ export class QueueObject extends DurableObject<Env> {
   async #submit(request: Request): Promise<Response> {
     const { grant, job, fallback } = (await request.json()) as Submit;
     const submitted = this.#dispatcher.submit(grant, JSON.stringify(job), fallback, queueDepth(this.env));
-    if (!submitted.ok) return refusal(submitted.failure);
+    if (!submitted.ok) return this.#loaded(refusal(submitted.failure));
+    void this.#look(Date.now());
     this.#keepTime();
-    return this.#attach(grant.jobId, '0', request.signal);
+    return this.#loaded(this.#attach(grant.jobId, '0', request.signal));
+  }
+
+  /** With this queue's load, by which the edge chooses among shards. */
+  #loaded(response: Response): Response {
+    response.headers.set(LOAD, String(this.#dispatcher.load));
+    return response;
   }
 
   #attach(jobId: string, from: string, signal: AbortSignal): Response {
-    const reader = /^\d{1,9}$/.test(from) ? this.#dispatcher.read(jobId, Number(from)) : null;
-    if (reader === null) return refusal({ code: 'job_not_found' });
+    if (!/^\d{1,9}$/.test(from)) return refusal({ code: 'job_not_found' });
+    const read = this.#dispatcher.read(jobId, Number(from));
+    if (!read.ok) return refusal(read.failure);
+    const reader = read.value;
     this.#leaveOnAbort(jobId, reader, signal);
     this.#keepTime();
     return new Response(reader.stream, { headers: { 'content-type': 'application/x-ndjson' } });
@@ -160,9 +183,10 @@ export class QueueObject extends DurableObject<Env> {
     else signal.addEventListener('abort', () => this.#dispatcher.leave(jobId, reader));
   }
 
-  #link(model: string): Response {
+  #link(model: string, caller: string | null): Response {
     const [client, server] = Object.values(new WebSocketPair());
-    this.#sockets.accept(server!, model, Date.now());
+    this.#sockets.accept(server!, model, caller === null ? null : (JSON.parse(caller) as Caller), Date.now());
+    this.#keepTime();
     return new Response(null, { status: 101, webSocket: client! });
   }
 
@@ -189,18 +213,10 @@ export class QueueObject extends DurableObject<Env> {
     this.#dispatcher.disconnect(connection);
   }
 
-  async #hello(connection: Connection, hello: Extract<WorkerMessage, { type: 'hello' }>): Promise<void> {
-    const { protocol, workerId, backend, model, credits, leases } = hello;
-    const invalid = (param: string, reason: string) =>
-      this.#refuse(connection, { code: 'invalid_request', param, reason });
-    if ((backend === 'edge-wasm') !== (connection.kind === 'fallback'))
-      return invalid('backend', `"edge-wasm" is the name of the edge's own fallback.`);
-    if (protocol !== PROTOCOL_VERSION)
-      return invalid('protocol', `The edge speaks protocol ${PROTOCOL_VERSION}, the worker ${protocol}.`);
-    if (model.id !== connection.model)
-      return invalid('model', `The socket is for "${connection.model}", the worker serves "${model.id}".`);
-    const reason = this.#store.quarantineOf(workerId);
-    if (reason !== null) return this.#refuse(connection, { code: 'conflict', reason: 'This worker is quarantined.' });
+  async #hello(connection: Connection, hello: Hello): Promise<void> {
+    const { workerId, backend, model, credits, leases } = hello;
+    const failure = refusalOfHello(hello, connection, this.#store.quarantineOf(workerId));
+    if (failure !== null) return this.#refuse(connection, failure);
     try {
       // The fallback's card, with a context that its memory allows, came when it was switched on; a worker's replaces it.
       if (connection.kind === 'worker') await this.env.CATALOG.getByName(CATALOG_NAME).register(model);
@@ -211,7 +227,8 @@ export class QueueObject extends DurableObject<Env> {
     }
     if (this.#sockets.get(connection.id) === null) return;
     this.#sockets.announce(connection, { workerId, backend, credits, draining: false });
-    this.#sockets.send(connection, { type: 'welcome', protocol: PROTOCOL_VERSION, heartbeatMs: HEARTBEAT_MS });
+    const shards = queueShards(this.env);
+    this.#sockets.send(connection, { type: 'welcome', protocol: PROTOCOL_VERSION, heartbeatMs: HEARTBEAT_MS, shards });
     this.#dispatcher.welcome(connection, leases);
   }
 
@@ -222,12 +239,18 @@ export class QueueObject extends DurableObject<Env> {
     if (this.#fallbackId === connection.id) this.#endFallback(connection);
   }
 
+  /** Looks at the workers' keys; one that is found good may have a lease that waited for it. */
+  async #look(nowMs: number): Promise<void> {
+    if (await this.#review.run(nowMs)) this.#dispatcher.dispatch();
+  }
+
   /** Ticks while there are jobs, and sets the alarm that outlives this instance. */
   #keepTime(): void {
     if (!this.#dispatcher.idle || !this.#fallback.isClosed) this.#ticker ??= setInterval(() => this.#tick(), TICK_MS);
     const unsettled = !this.#dispatcher.idle || this.#store.numUnsettled() > 0;
     if (unsettled && this.#alarmMs !== null && this.#alarmMs <= Date.now() + WAKE_MS) return;
-    const wakeMs = nextWakeMs(unsettled, this.#store.nextDropMs(), Date.now());
+    const numSockets = this.#sockets.workers().length;
+    const wakeMs = nextWakeMs(unsettled, this.#store.nextDropMs(), numSockets, Date.now());
     if (wakeMs === null || (this.#alarmMs !== null && this.#alarmMs <= wakeMs)) return;
     this.#alarmMs = wakeMs;
     this.ctx.storage.setAlarm(wakeMs);
@@ -237,6 +260,7 @@ export class QueueObject extends DurableObject<Env> {
     this.#dispatcher.tick(queueTimeoutMs(this.env));
     const nowMs = Date.now();
     void this.#outbox.flush(nowMs);
+    void this.#look(nowMs);
     const connection = this.#fallbackId === null ? null : this.#sockets.get(this.#fallbackId);
     if (this.#fallback.isIdle(connection?.jobIds.size ?? 0, nowMs)) this.#endFallback(connection);
     if (!this.#dispatcher.idle || !this.#fallback.isClosed) return;

@@ -11,6 +11,12 @@ const MAX_WORKER_DEATHS = 2;
 const MAX_DEATHS_IN_ALL = 5;
 /** Workers ping every 15 s; three are missing. */
 export const SILENT_SOCKET_MS = 45_000;
+/** A worker's key is checked again after so long, */
+export const REVIEW_MS = 30_000;
+/** and a socket whose key was not found good for so long gets no lease. */
+export const TRUST_MS = 60_000;
+/** How often an object that has nothing but sockets wakes to look at their keys. */
+const IDLE_REVIEW_MS = 300_000;
 /** A lease without a frame for so long has expired, though its worker still pings: far above a prefill of a long prompt on a CPU. */
 export const LEASE_MS = 600_000;
 /**
@@ -25,16 +31,25 @@ export const CHECKPOINT_MS = 2_000;
 export const WAITING_MS = 2_500;
 /** A job without a reader, after the object was restarted, is cancelled when nobody re-attaches in this time. */
 export const REATTACH_MS = 10_000;
+/** Readers of one job at once: each may hold a buffer, and replays are held to no other limit. */
+export const MAX_READERS = 16;
 /** An ended job stays readable for this long, one with an idempotency key longer. */
 export const KEEP_ENDED_MS = 600_000;
 /** While anything is not settled the object wakes at least this often, even after a crash. */
 export const WAKE_MS = 15_000;
 
-/** A waiting job. Later: its account, for fairness among accounts. */
+/** A waiting job. */
 export interface Waiting {
   id: string;
+  accountId: string;
   /** When it came, or came back. */
   waitingSinceMs: number;
+}
+
+/** What an account has had. `turn`: a number that grows with every lease; that of its latest. */
+export interface Share {
+  running: number;
+  turn: number;
 }
 
 /** Who is at the other end of a connection: a worker that dialled in, or the edge's own fallback. */
@@ -71,20 +86,41 @@ export function lacksFallback(seats: readonly Seat[], policy: FallbackPolicy): b
   return policy === 'always' || seats.length === 0;
 }
 
-/** Leases to make now: jobs in the order they came, each to the socket with the most room. */
-export function assign(waiting: readonly Waiting[], seats: readonly Seat[]): { jobId: string; socketId: string }[] {
+/**
+ * Leases to make now. A free slot goes to the account with the fewest jobs running, among equals to the one whose latest turn is longest
+ * ago, and within an account to jobs in the order given; each to the socket with the most room. So an account's first job waits for no more
+ * than one job of another account a slot, however many wait there. `shares` says what accounts have had; one that is not in it has had nothing.
+ */
+export function assign(
+  waiting: readonly Waiting[],
+  seats: readonly Seat[],
+  shares: ReadonlyMap<string, Share>,
+): { jobId: string; socketId: string }[] {
   const room = seats.map((seat) => ({ ...seat }));
+  let numFree = room.reduce((sum, { free }) => sum + Math.max(0, free), 0);
+  if (numFree === 0) return [];
+  const lines = [...Map.groupBy(waiting, ({ accountId }) => accountId)].map(([accountId, jobs]) => {
+    const { running, turn } = shares.get(accountId) ?? { running: 0, turn: -1 };
+    return { jobs, next: 0, running, turn };
+  });
+  let turn = Math.max(0, ...lines.map((line) => line.turn));
   const leases: { jobId: string; socketId: string }[] = [];
-  for (const job of waiting) {
-    const widest = room.reduce<Seat | null>(
-      (best, seat) => (best === null || seat.free > best.free ? seat : best),
-      null,
-    );
-    if (widest === null || widest.free <= 0) break;
+  for (; numFree > 0; numFree--) {
+    const open = lines.filter(({ jobs, next }) => next < jobs.length);
+    if (open.length === 0) break;
+    const line = open.reduce((best, other) => (isBefore(other, best) ? other : best));
+    const widest = room.reduce((best, seat) => (seat.free > best.free ? seat : best));
+    leases.push({ jobId: line.jobs[line.next++]!.id, socketId: widest.socketId });
     widest.free -= 1;
-    leases.push({ jobId: job.id, socketId: widest.socketId });
+    line.running += 1;
+    line.turn = ++turn;
   }
   return leases;
+}
+
+/** Among accounts alike in both, the one whose job came first is the first in `lines`, and stays it. */
+function isBefore(left: Share, right: Share): boolean {
+  return left.running === right.running ? left.turn < right.turn : left.running < right.running;
 }
 
 /** Whether one more job may wait. A job that a free worker takes at once does not wait. */
@@ -151,7 +187,15 @@ export function dropMs(keepUntilMs: number | null, nowMs: number): number {
   return Math.max(nowMs + KEEP_ENDED_MS, keepUntilMs ?? 0);
 }
 
-/** When the object must wake: soon while anything is unsettled, else when the first ended job is to be dropped. Null: never. */
-export function nextWakeMs(unsettled: boolean, nextDropMs: number | null, nowMs: number): number | null {
-  return unsettled ? nowMs + WAKE_MS : nextDropMs;
+/** When the object must wake: soon while anything is unsettled, else to drop the first ended job or to review its sockets. Null: never. */
+export function nextWakeMs(
+  unsettled: boolean,
+  nextDropMs: number | null,
+  numSockets: number,
+  nowMs: number,
+): number | null {
+  if (unsettled) return nowMs + WAKE_MS;
+  const nextReviewMs = numSockets === 0 ? null : nowMs + IDLE_REVIEW_MS;
+  if (nextDropMs === null || nextReviewMs === null) return nextDropMs ?? nextReviewMs;
+  return Math.min(nextDropMs, nextReviewMs);
 }

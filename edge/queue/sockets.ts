@@ -5,8 +5,9 @@
 import type { Failure } from '../../core/errors.ts';
 import type { EdgeMessage } from '../../core/protocol.ts';
 import { PING, PONG } from '../../core/protocol.ts';
+import type { Caller } from '../api/service.ts';
 import type { Seat, SeatKind } from './policy.ts';
-import { SILENT_SOCKET_MS } from './policy.ts';
+import { SILENT_SOCKET_MS, TRUST_MS } from './policy.ts';
 
 export interface Worker {
   workerId: string;
@@ -23,9 +24,11 @@ export function kindOf(socketId: string): SeatKind {
   return socketId.startsWith(FALLBACK_PREFIX) ? 'fallback' : 'worker';
 }
 
-/** At most 16 kB by the platform; this is some 500 bytes. */
+/** At most 16 kB by the platform; this is some 700 bytes. */
 interface Attachment {
   model: string;
+  /** Whose key opened it; null for the fallback. */
+  caller: Caller | null;
   connectedMs: number;
   /** null until it said hello and was welcomed. */
   worker: Worker | null;
@@ -38,6 +41,10 @@ export interface Connection extends Attachment {
   /** Jobs leased to it. */
   readonly jobIds: Set<string>;
   lastMessageMs: number;
+  /** When its key was last found good. */
+  checkedMs: number;
+  /** Jobs that wait here, as its worker was told. */
+  toldWaiting: number;
 }
 
 export class Sockets {
@@ -55,17 +62,22 @@ export class Sockets {
     }
   }
 
-  accept(socket: WebSocket, model: string, nowMs: number): void {
+  accept(socket: WebSocket, model: string, caller: Caller | null, nowMs: number): void {
     const id = crypto.randomUUID();
     this.#ctx.acceptWebSocket(socket, [id]);
-    const attachment: Attachment = { model, connectedMs: nowMs, worker: null };
+    const attachment: Attachment = { model, caller, connectedMs: nowMs, worker: null };
     socket.serializeAttachment(attachment);
     this.#add(id, socket, attachment);
   }
 
   /** A connection that this object opened to the fallback; whoever opened it listens to it. */
   adopt(socket: WebSocket, model: string, nowMs: number): Connection {
-    return this.#add(FALLBACK_PREFIX + crypto.randomUUID(), socket, { model, connectedMs: nowMs, worker: null });
+    return this.#add(FALLBACK_PREFIX + crypto.randomUUID(), socket, {
+      model,
+      caller: null,
+      connectedMs: nowMs,
+      worker: null,
+    });
   }
 
   /** Of a worker's socket; null for one that was dropped. */
@@ -85,8 +97,19 @@ export class Sockets {
   announce(connection: Connection, worker: Worker): void {
     connection.worker = worker;
     if (connection.kind === 'fallback') return;
-    const { model, connectedMs } = connection;
-    connection.socket.serializeAttachment({ model, connectedMs, worker } satisfies Attachment);
+    const { model, caller, connectedMs } = connection;
+    connection.socket.serializeAttachment({ model, caller, connectedMs, worker } satisfies Attachment);
+  }
+
+  /** Connections that workers opened. */
+  workers(): Connection[] {
+    return [...this.#connections.values()].filter(({ kind }) => kind === 'worker');
+  }
+
+  /** Whether its key was found good lately. */
+  isTrusted(id: string, nowMs: number): boolean {
+    const connection = this.#connections.get(id);
+    return connection?.kind === 'fallback' || nowMs - (connection?.checkedMs ?? 0) <= TRUST_MS;
   }
 
   /** Connections that may take leases, with their room. */
@@ -118,7 +141,8 @@ export class Sockets {
   }
 
   #add(id: string, socket: WebSocket, attachment: Attachment): Connection {
-    const rest = { jobIds: new Set<string>(), lastMessageMs: attachment.connectedMs };
+    const { connectedMs } = attachment;
+    const rest = { jobIds: new Set<string>(), lastMessageMs: connectedMs, checkedMs: connectedMs, toldWaiting: 0 };
     const connection: Connection = { ...attachment, id, kind: kindOf(id), socket, ...rest };
     this.#connections.set(id, connection);
     return connection;

@@ -211,6 +211,7 @@ export class QueueStore {
     const stored = this.#one('SELECT COALESCE(SUM(count), 0) AS stored FROM chunk WHERE job_id = ?', id)!.stored;
     return {
       id,
+      accountId: grant.accountId,
       grant,
       seq: row.seq as number,
       waitingSinceMs: row.epoch === 0 ? (row.enqueued_ms as number) : nowMs,

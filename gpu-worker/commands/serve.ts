@@ -5,7 +5,7 @@ import { NibbleError } from '../../core/errors.ts';
 import type { Frame } from '../../core/protocol.ts';
 import { type Command, type Options, usage } from '../command-line.ts';
 import { Journal } from '../journal.ts';
-import { Link } from '../link.ts';
+import { Links } from '../links.ts';
 import { MODEL_FLAGS, PENDING_MODEL_FLAGS } from '../model-flags.ts';
 import { openServedModel } from '../served-model.ts';
 import { DEFAULT_CONCURRENT_REQUESTS, PENDING_TGI_FLAGS, STANDALONE_FLAGS } from '../standalone/flags.ts';
@@ -82,6 +82,7 @@ export const serve: Command = {
 };
 
 async function run(options: Options): Promise<void> {
+  const hadChannel = process.connected;
   const edge = options.text('edge');
   if (edge === null) {
     // The HTTP surfaces and their libraries are loaded where they are used.
@@ -111,28 +112,24 @@ async function run(options: Options): Promise<void> {
           backend: model.backendName,
           started: new Date().toISOString(),
         });
-  const link = new Link(
-    { edge, token, workerId, backend: model.backendName, model: card, credits: slots, log },
-    {
-      onLease: (job, epoch, emittedIds) => worker.lease(job, epoch, emittedIds),
-      onCancel: (jobId) => worker.cancel(jobId),
-      onLinked: () => {
-        log(`linked to ${edge} as ${card.id}`);
-        process.send?.({ type: 'linked', model: card.id });
-      },
-      onGone: () => worker.cancelAll(),
-      onRefused: (error: NibbleError) => ended.reject(error),
+  const links = new Links({ edge, token, workerId, backend: model.backendName, model: card, log }, slots, {
+    onLease: (job, epoch, emittedIds) => worker.lease(job, epoch, emittedIds),
+    onCancel: (jobId) => worker.cancel(jobId),
+    onLinked: () => {
+      log(`linked to ${edge} as ${card.id}`);
+      process.send?.({ type: 'linked', model: card.id });
     },
-  );
+    onRefused: (error: NibbleError) => ended.reject(error),
+  });
   const send = (frames: Frame[]) => {
     journal?.append(frames);
-    link.send(frames);
+    links.send(frames);
   };
   const worker = new Worker(engine, send, log, {
     reload: () => model.reload(),
     onBroken: (failure) => ended.reject(new NibbleError(failure)),
   });
-  link.connect();
+  links.connect();
 
   const drainMs = 1000 * (options.number('graceful-termination-timeout') ?? DEFAULT_DRAIN_S);
   let draining = false;
@@ -143,7 +140,7 @@ async function run(options: Options): Promise<void> {
     }
     draining = true;
     log(`draining: ${engine.numJobs} jobs, at most ${drainMs / 1000} s`);
-    link.drain();
+    links.drain();
     const timeout = setTimeout(() => ended.resolve(), drainMs);
     await worker.idle();
     clearTimeout(timeout);
@@ -151,12 +148,13 @@ async function run(options: Options): Promise<void> {
   };
   process.on('SIGTERM', drain);
   process.on('SIGINT', drain);
-  // Started by another program with a channel: its end is a reason to stop at once.
+  // Started by another program with a channel: its end is a reason to stop at once, also when it came while the model was loaded.
   process.on('disconnect', () => ended.resolve());
+  if (hadChannel && !process.connected) ended.resolve();
   try {
     await ended.promise;
   } finally {
-    link.close();
+    links.close();
     worker.cancelAll();
     await worker.idle();
     await model.dispose();

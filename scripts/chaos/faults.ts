@@ -1,11 +1,11 @@
 /** Faults: the seeded schedule of what breaks during a chaos run, and its injection. */
-import { setTimeout as wait } from 'node:timers/promises';
 import { Draws } from './draws.ts';
 import type { Edge, Target } from './edge.ts';
 import type { Pool } from './pool.ts';
 
 export const FAULTS = [
   'worker_killed',
+  'worker_drained',
   'socket_cut',
   'socket_silent',
   'queue_aborted',
@@ -23,6 +23,7 @@ export type Fault = (typeof FAULTS)[number];
 /** How often each comes beside the others: a kill costs the machine a second of loading, a doubled settlement nothing. */
 const WEIGHTS: Record<Exclude<Fault, 'queue_evicted'>, number> = {
   worker_killed: 8,
+  worker_drained: 3,
   socket_cut: 10,
   socket_silent: 2,
   queue_aborted: 8,
@@ -48,28 +49,33 @@ export class Faults {
   readonly errors: string[] = [];
   readonly #victims: Victims;
   readonly #draws: Draws;
-  readonly #everyMs: number;
+  readonly #everyRequests: number;
+  /** Requests until the next one. */
+  #left: number;
   /** Workers that are down now: one always stays. */
   readonly #down = new Set<number>();
   readonly #running = new Set<Promise<void>>();
-  #stopped = false;
-  #loop: Promise<void> | null = null;
 
-  /** One fault in `everyMs` on average. */
-  constructor(victims: Victims, seed: number, everyMs: number) {
+  /** One fault in so many requests on average: by requests and not by time, so that a slow machine is not broken more often. */
+  constructor(victims: Victims, seed: number, everyRequests: number) {
     this.#victims = victims;
     this.#draws = new Draws(seed, 'faults');
-    this.#everyMs = everyMs;
+    this.#everyRequests = everyRequests;
+    this.#left = this.#next();
   }
 
-  start(): void {
-    this.#loop = this.#run();
+  /** A request began: it may be time for the next fault. */
+  begun(): void {
+    this.#left -= 1;
+    if (this.#left > 0) return;
+    this.#left = this.#next();
+    const fault = this.#draws.weighted(WEIGHTS);
+    const running = this.#counted(fault, () => this.#inject(fault)).finally(() => this.#running.delete(running));
+    this.#running.add(running);
   }
 
   /** Resolves when nothing is broken any more. */
-  async stop(): Promise<void> {
-    this.#stopped = true;
-    await this.#loop;
+  async settled(): Promise<void> {
     await Promise.all(this.#running);
   }
 
@@ -82,14 +88,8 @@ export class Faults {
       });
   }
 
-  async #run(): Promise<void> {
-    while (!this.#stopped) {
-      await wait(2 * this.#everyMs * this.#draws.next());
-      if (this.#stopped) return;
-      const fault = this.#draws.weighted(WEIGHTS);
-      const running = this.#counted(fault, () => this.#inject(fault)).finally(() => this.#running.delete(running));
-      this.#running.add(running);
-    }
+  #next(): number {
+    return this.#draws.integer(1, 2 * this.#everyRequests - 1);
   }
 
   async #counted(fault: Fault, inject: () => Promise<boolean>): Promise<void> {
@@ -109,11 +109,13 @@ export class Faults {
     const queue: Target = { queue: draws.pick(this.#victims.queues) };
     const worker = draws.integer(0, pool.size - 1);
     switch (fault) {
-      case 'worker_killed': {
+      case 'worker_killed':
+      case 'worker_drained': {
         const downMs = draws.integer(0, 3000);
         if (this.#down.has(worker) || this.#down.size >= pool.size - 1) return false;
         this.#down.add(worker);
-        await pool.kill(worker, downMs).finally(() => this.#down.delete(worker));
+        const signal = fault === 'worker_killed' ? 'SIGKILL' : 'SIGTERM';
+        await pool.replace(worker, signal, downMs).finally(() => this.#down.delete(worker));
         return true;
       }
       case 'socket_cut':

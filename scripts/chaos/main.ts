@@ -18,7 +18,10 @@ const { values } = parseArgs({
     workers: { type: 'string', default: '3' },
     slots: { type: 'string', default: '8' },
     accounts: { type: 'string', default: '3' },
-    'fault-every-ms': { type: 'string', default: '700' },
+    shards: { type: 'string', default: '1' },
+    'fault-every': { type: 'string', default: '6' },
+    /** After so long no more requests begin. */
+    minutes: { type: 'string', default: '60' },
     /** A file for the result, beside stdout. */
     out: { type: 'string' },
     /** Keeps the edge's state, journals and logs. */
@@ -45,7 +48,9 @@ const options = {
   workers: number('workers'),
   slots: number('slots'),
   accounts: number('accounts'),
-  faultEveryMs: number('fault-every-ms'),
+  shards: number('shards'),
+  faultEvery: number('fault-every'),
+  minutes: number('minutes'),
 };
 const result = await run({ ...options, folder, log: (line) => process.stderr.write(`${line}\n`) });
 const { wrong, ...counts } = result;

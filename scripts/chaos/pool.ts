@@ -49,9 +49,9 @@ export class Pool {
     return this.#relays.length;
   }
 
-  /** Kills a worker without a word, and starts another in its place after a while. Resolves when that one is linked. */
-  async kill(index: number, downMs: number): Promise<void> {
-    await end(this.#processes[index] ?? null, 'SIGKILL');
+  /** Ends a worker, without a word or in order, and starts another in its place after a while. Resolves when that one is linked. */
+  async replace(index: number, signal: 'SIGKILL' | 'SIGTERM', downMs: number): Promise<void> {
+    await end(this.#processes[index] ?? null, signal);
     await new Promise((resolve) => setTimeout(resolve, downMs));
     await this.#spawn(index);
   }

@@ -34,8 +34,12 @@ export interface RunOptions {
   workers: number;
   slots: number;
   accounts: number;
-  /** A fault in so many milliseconds on average. */
-  faultEveryMs: number;
+  /** Queue objects of the model. */
+  shards: number;
+  /** Requests to a fault, on average. */
+  faultEvery: number;
+  /** After so long no more requests begin. */
+  minutes: number;
   folder: string;
   log: (line: string) => void;
 }
@@ -50,7 +54,11 @@ export type RunResult = Verdict & {
 
 export async function run(options: RunOptions): Promise<RunResult> {
   const { requests, seed, concurrency, folder, log } = options;
-  const edge = await Edge.start(folder, { DEFAULT_MODEL: SERVED_NAME, QUEUE_DEPTH: '10000' });
+  const edge = await Edge.start(folder, {
+    DEFAULT_MODEL: SERVED_NAME,
+    QUEUE_DEPTH: '10000',
+    QUEUE_SHARDS: String(options.shards),
+  });
   log(`the edge is at ${edge.url}; everything is kept in ${folder}`);
   let pool: Pool | null = null;
   try {
@@ -72,23 +80,27 @@ export async function run(options: RunOptions): Promise<RunResult> {
     );
     const clients = await Promise.all(accounts.map((account) => newClient(edge, account)));
     const collector = new Collector(edge.ask, [SERVED_NAME]);
-    const faults = new Faults({ edge, pool, accounts, queues: [`${SERVED_NAME}#0`] }, seed, options.faultEveryMs);
+    const queues = Array.from({ length: options.shards }, (_, shard) => `${SERVED_NAME}#${shard}`);
+    const faults = new Faults({ edge, pool, accounts, queues }, seed, options.faultEvery);
     const watch = new Watch(edge, accounts);
     startedMs = performance.now();
     collector.start();
     watch.start();
-    faults.start();
     const asked = askedOf(seed, requests, scripts);
     const outcomes: Outcome[] = [];
+    let begun = 0;
     for (const wave of wavesOf(asked)) {
+      if (performance.now() - startedMs > 60_000 * options.minutes) break;
+      begun += wave.length;
       await inParallel(wave, concurrency, async (one) => {
         const client = clients[one.index % clients.length]!;
+        faults.begun();
         outcomes.push(...(await client.run(one, scripts[one.script]!)));
       });
       log(`${outcomes.length} answers after ${((performance.now() - startedMs) / 1000).toFixed(0)} s`);
       await faults.evictQueues();
     }
-    await faults.stop();
+    await faults.settled();
     const chaosS = (performance.now() - startedMs) / 1000;
     log(`all clients are done after ${chaosS.toFixed(1)} s; waiting for calm`);
     startedMs = performance.now();
@@ -107,7 +119,7 @@ export async function run(options: RunOptions): Promise<RunResult> {
     await writeFile(join(folder, 'outcomes.json'), JSON.stringify({ scripts, undisturbed, outcomes }));
     const evidence = { outcomes, undisturbed, books, balances: watch.balances, lastBalances };
     return {
-      requests,
+      requests: begun,
       distinct_requests: scripts.length,
       ...verdictOf(evidence),
       faults: faults.counts,

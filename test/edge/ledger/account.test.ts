@@ -2,6 +2,7 @@
 import { runDurableObjectAlarm, runInDurableObject } from 'cloudflare:test';
 import { env } from 'cloudflare:workers';
 import { afterEach, expect, test, vi } from 'vitest';
+import { randomBase62 } from '../../../edge/auth.ts';
 import type { AdmitRequest, SettleRequest } from '../../../edge/ledger/grant.ts';
 import {
   ALL_ROWS,
@@ -35,7 +36,17 @@ function objectOf(account: TestAccount) {
 
 function admitRequest(account: TestAccount, overrides: Partial<AdmitRequest> = {}): AdmitRequest {
   const { accountId: _, ...presented } = account.caller;
-  return { ...presented, user: null, idempotency: null, model: 'm', queue: 'm#0', tariff, ...hundred, ...overrides };
+  return {
+    ...presented,
+    jobId: randomBase62(22),
+    user: null,
+    idempotency: null,
+    model: 'm',
+    queue: 'm#0',
+    tariff,
+    ...hundred,
+    ...overrides,
+  };
 }
 
 async function admitted(account: TestAccount): Promise<string> {

@@ -1,6 +1,7 @@
 /** Keys: their own limits and budgets, and what a rotation leaves as it was. */
 import { env } from 'cloudflare:workers';
 import { expect, test } from 'vitest';
+import { randomBase62 } from '../../../edge/auth.ts';
 import type { AdmitRequest } from '../../../edge/ledger/grant.ts';
 import { admin, call, newAccount, service, type TestAccount } from '../edge-under-test.ts';
 
@@ -21,6 +22,7 @@ async function admit(account: TestAccount, key: string) {
   const { accountId: _, ...presented } = caller.value;
   const request: AdmitRequest = {
     ...presented,
+    jobId: randomBase62(22),
     user: null,
     idempotency: null,
     model: 'm',

@@ -2,6 +2,7 @@
 import { runDurableObjectAlarm } from 'cloudflare:test';
 import { env } from 'cloudflare:workers';
 import { afterEach, expect, test, vi } from 'vitest';
+import { randomBase62 } from '../../../edge/auth.ts';
 import type { MeterEvent } from '../../../edge/ledger/meter.ts';
 import { answered, eventsOf, judged, nextStep, sending } from '../../../edge/ledger/meter.ts';
 import type { Entry } from '../../../edge/ledger/storage.ts';
@@ -109,6 +110,7 @@ async function usedBy(account: TestAccount, completionTokens: number): Promise<v
   const bounds = { promptTokens: 10, completionTokens: 14 };
   const admitted = await object.admit({
     ...presented,
+    jobId: randomBase62(22),
     user: null,
     idempotency: null,
     model: 'm',

@@ -3,6 +3,7 @@ import { runDurableObjectAlarm } from 'cloudflare:test';
 import { env } from 'cloudflare:workers';
 import OpenAI from 'openai';
 import { afterEach, expect, test, vi } from 'vitest';
+import { randomBase62 } from '../../../edge/auth.ts';
 import type { AdmitRequest } from '../../../edge/ledger/grant.ts';
 import { retryMs, signedHeaders } from '../../../edge/ledger/webhook.ts';
 import { ADMIN_KEY, admin, call, newAccount, type TestAccount } from '../edge-under-test.ts';
@@ -34,6 +35,7 @@ async function spendOne(account: TestAccount, completionTokens: number) {
   const bounds = { promptTokens: 10, completionTokens: 14 };
   const request: AdmitRequest = {
     ...presented,
+    jobId: randomBase62(22),
     user: null,
     idempotency: null,
     model: 'm',

@@ -3,6 +3,7 @@ import { runDurableObjectAlarm, runInDurableObject } from 'cloudflare:test';
 import { env, exports } from 'cloudflare:workers';
 import { afterEach, expect, test, vi } from 'vitest';
 import type { ModelCard } from '../../../core/protocol.ts';
+import { randomBase62 } from '../../../edge/auth.ts';
 import {
   ALL_ROWS,
   admin,
@@ -17,14 +18,11 @@ import {
   type TestAccount,
 } from '../edge-under-test.ts';
 import { ScriptedWorker } from '../scripted-worker.ts';
+import { jump } from './faults.ts';
 
 afterEach(() => {
   vi.useRealTimers();
 });
-
-function jump(milliseconds: number): void {
-  vi.useFakeTimers({ toFake: ['Date'], now: Date.now() + milliseconds });
-}
 
 async function linked() {
   const account = await newAccount();
@@ -153,6 +151,19 @@ test('of many requests at once one is run, and every client gets the whole answe
   await rowOf(account, lease.job.id);
   expect(await numRows(account)).toBe(1);
   expect(await moneyOf(account)).toEqual({ spent: '34', reserved: '0' });
+});
+
+test('a job has sixteen readers at most: the next one is told to come back, and may when one has left', async () => {
+  const { account, model, worker } = await linked();
+  const stream = { body: { stream: true } };
+  const first = send(account, model, 'k', stream);
+  worker.start(await worker.next('lease'));
+  const responses = [await first];
+  while (responses.length < 16) responses.push(await send(account, model, 'k', stream));
+  const refused = await send(account, model, 'k', stream);
+  expect([refused.status, refused.headers.get('retry-after')]).toEqual([429, '2']);
+  await responses[3]!.body!.cancel();
+  await vi.waitFor(async () => expect((await send(account, model, 'k', stream)).status).toBe(200));
 });
 
 test('a second request in flight streams from the beginning, and either may leave', async () => {
@@ -332,6 +343,7 @@ test('a key whose first request has not reached the queue is pending, and free w
   const hash = await hashOf(account, model);
   const outcome = await env.ACCOUNT.getByName(account.id).admit({
     ...presented,
+    jobId: randomBase62(22),
     user: null,
     idempotency: { key: 'k', bodyHash: hash, ifNew: 'run' },
     model: model.id,

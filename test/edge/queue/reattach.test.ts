@@ -1,8 +1,7 @@
 /** Re-attaching: the edge loses the queue object, before its answer or in the middle of it, and the client's stream is whole all the same. */
-import { runDurableObjectAlarm, runInDurableObject } from 'cloudflare:test';
+import { runDurableObjectAlarm } from 'cloudflare:test';
 import { env } from 'cloudflare:workers';
 import { afterEach, expect, test, vi } from 'vitest';
-import type { ModelCard } from '../../../core/protocol.ts';
 import type { JobEvent } from '../../../edge/api/service.ts';
 import { KeyRing } from '../../../edge/auth.ts';
 import { CardCache } from '../../../edge/catalog/cache.ts';
@@ -15,22 +14,17 @@ import {
   moneyOf,
   newAccount,
   newModel,
-  queueOf,
   readAll,
   rowOf,
   submit,
 } from '../edge-under-test.ts';
 import { ScriptedWorker } from '../scripted-worker.ts';
+import { crash, jump } from './faults.ts';
 
 afterEach(() => {
   vi.useRealTimers();
   vi.restoreAllMocks();
 });
-
-/** Ends the instance as a crash does: memory, sockets and streams are gone, storage stays. */
-async function crash(model: ModelCard): Promise<void> {
-  await runInDurableObject(queueOf(model), (_, state) => state.abort('crash')).catch(() => undefined);
-}
 
 type Fate = 'delivered' | 'lost before' | 'lost after';
 
@@ -50,6 +44,22 @@ function unluckyEdge(fates: Fate[]): EdgeService {
     };
   };
   const bindings = { ...env, QUEUE: { getByName } as unknown as typeof env.QUEUE };
+  return new EdgeService(bindings, new KeyRing(env.KEY_SECRETS), new CardCache(env));
+}
+
+/** An edge whose next calls of an account's object meet these fates. */
+function unluckyLedger(fates: Fate[]): EdgeService {
+  const getByName = (name: string) =>
+    new Proxy(env.ACCOUNT.getByName(name), {
+      get: (stub, method: 'admit') => async (request: Parameters<typeof stub.admit>[0]) => {
+        const fate = fates.shift() ?? 'delivered';
+        if (fate === 'lost before') throw new Error('Network connection lost.');
+        const answer = await stub[method](request);
+        if (fate === 'lost after') throw new Error('Network connection lost.');
+        return answer;
+      },
+    });
+  const bindings = { ...env, ACCOUNT: { getByName } as unknown as typeof env.ACCOUNT };
   return new EdgeService(bindings, new KeyRing(env.KEY_SECRETS), new CardCache(env));
 }
 
@@ -145,6 +155,29 @@ test.each<[string, Fate[]]>([
   expect(await moneyOf(account)).toEqual({ spent: '29', reserved: '0' });
 });
 
+test.each([null, { key: 'k', bodyHash: 'h', ifNew: 'run' } as const])(
+  'an admission whose answer was lost is asked for again and reserves once, with the key %j',
+  async (idempotency) => {
+    hurry();
+    const account = await newAccount();
+    const model = newModel();
+    const worker = await ScriptedWorker.connect(account.workerToken, model);
+    const edge = unluckyLedger(['lost before', 'lost after', 'lost after', 'delivered']);
+    const { signal } = new AbortController();
+    const submitted = await edge.submit(account.caller, jobRequest(model), signal, { user: null, idempotency });
+    if (!submitted.ok) throw new Error(submitted.failure.code);
+    expect(submitted.value.replayed).toBe(false);
+    expect(await moneyOf(account)).toEqual({ spent: '0', reserved: '59' });
+    const lease = await worker.next('lease');
+    worker.start(lease);
+    worker.tokens(lease, 0, 4);
+    worker.finish(lease, 4);
+    expect(idsOf(await readAll(submitted.value))).toEqual([0, 1, 2, 3]);
+    await rowOf(account, submitted.value.jobId);
+    expect(await moneyOf(account)).toEqual({ spent: '29', reserved: '0' });
+  },
+);
+
 test('an answer without a key whose submission was lost on its way back is whole too', async () => {
   hurry();
   const account = await newAccount();
@@ -171,7 +204,7 @@ test('a refusal after a try without an answer leaves the reservation to the ledg
   );
   expect(refused).toMatchObject({ ok: false, failure: { code: 'queue_full' } });
   expect(await moneyOf(account)).toEqual({ spent: '0', reserved: String(65 * 59) });
-  vi.useFakeTimers({ toFake: ['Date'], now: Date.now() + 36_000 });
+  jump(36_000);
   await runDurableObjectAlarm(env.ACCOUNT.getByName(account.id));
   expect(await moneyOf(account)).toEqual({ spent: '0', reserved: String(64 * 59) });
   await Promise.all(waiting.map(({ events }) => events.cancel()));

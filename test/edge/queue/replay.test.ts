@@ -1,11 +1,18 @@
 /** Replay: a worker comes back after its socket, or the queue's memory, was lost, and goes on with the leases it has. */
 import { evictDurableObject } from 'cloudflare:test';
-import { env } from 'cloudflare:workers';
 import { afterEach, expect, test, vi } from 'vitest';
-import type { HeldLease, Job, ModelCard } from '../../../core/protocol.ts';
+import type { HeldLease, ModelCard } from '../../../core/protocol.ts';
 import type { JobEvent, JobRequest } from '../../../edge/api/service.ts';
-import { queueName } from '../../../edge/queue/object.ts';
-import { jobRequest, newAccount, newModel, queueOf, rowOf, submit, type TestAccount } from '../edge-under-test.ts';
+import {
+  jobRequest,
+  newAccount,
+  newModel,
+  queueOf,
+  rowOf,
+  service,
+  submit,
+  type TestAccount,
+} from '../edge-under-test.ts';
 import { ScriptedWorker } from '../scripted-worker.ts';
 import { crash, pass, untilNoLease } from './faults.ts';
 
@@ -217,28 +224,10 @@ test('an eviction in mid-answer keeps the socket; the worker sends again what wa
 
 /** A job whose client may come back, and went away. */
 async function submitAndLeave(account: TestAccount, model: ModelCard, overrides: Partial<JobRequest>): Promise<string> {
-  const request = { ...jobRequest(model), ...overrides };
-  const tariff = { promptMicroUsdPerMtok: 3, completionMicroUsdPerMtok: 5 };
-  const { keyId, secretHash, clientIp } = account.caller;
-  const bound = { promptTokens: 3, completionTokens: request.maxNewTokens ?? 0 };
-  const queue = queueName(model.id);
-  const presented = {
-    keyId,
-    secretHash,
-    clientIp,
-    model: model.id,
-    queue,
-    tariff,
-    user: null,
-    idempotency: null,
-    ...bound,
-  };
-  const admitted = await env.ACCOUNT.getByName(account.id).admit(presented);
-  if (!admitted.ok || admitted.value.kind !== 'new') throw new Error('refused');
-  const grant = { ...admitted.value.grant, keepUntilMs: Date.now() + 3_600_000 };
-  const job: Job = { ...request, id: grant.jobId, model: model.id, promptTokenLimit: 3 };
-  const body = JSON.stringify({ grant, job, fallback: 'never' });
-  const response = await queueOf(model).fetch('https://queue/jobs', { method: 'POST', body });
-  await response.body?.cancel();
-  return grant.jobId;
+  const options = { user: null, idempotency: { key: 'k', bodyHash: 'h', ifNew: 'run' } as const };
+  const { signal } = new AbortController();
+  const submitted = await service.submit(account.caller, jobRequest(model, overrides), signal, options);
+  if (!submitted.ok) throw new Error('refused');
+  await submitted.value.events.cancel();
+  return submitted.value.jobId;
 }
