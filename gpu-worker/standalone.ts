@@ -25,7 +25,8 @@ const INVALID = new Set([400, 413, 415, 422]);
 
 /** Serves until SIGTERM or SIGINT, then until the last answer or --graceful-termination-timeout. Throws when it cannot listen, or when the device is gone. */
 export async function serveStandalone(options: Options): Promise<void> {
-  if (options.given('token')) throw usage('--token is for an edge; --edge is missing');
+  for (const name of ['token', 'journal'])
+    if (options.given(name)) throw usage(`--${name} is for an edge; --edge is missing`);
   const hostname =
     options.text('hostname') ?? (isIP(process.env.HOSTNAME ?? '') ? process.env.HOSTNAME! : DEFAULT_HOSTNAME);
   const apiKey = options.text('api-key');

@@ -10,12 +10,23 @@ export interface QueueLoad {
   waiting: number;
   /** Jobs that a worker has. */
   running: number;
-  /** Connections of workers that take jobs. */
+  /** Workers that are connected and take jobs. */
   workers: number;
   /** Jobs that those could take now. */
   freeSlots: number;
 }
 export type ModelLoad = QueueLoad & { model: string };
+
+/** Of a model's shards. A worker is connected to each of them. */
+export function sumOfShards(loads: readonly QueueLoad[]): QueueLoad {
+  const sum = (count: (load: QueueLoad) => number) => loads.reduce((total, load) => total + count(load), 0);
+  return {
+    waiting: sum(({ waiting }) => waiting),
+    running: sum(({ running }) => running),
+    workers: Math.max(...loads.map(({ workers }) => workers)),
+    freeSlots: sum(({ freeSlots }) => freeSlots),
+  };
+}
 
 export function metricsAdminRoutes(resolve: ResolveAdmin): OpenAPIHono<ApiEnv> {
   const app = new OpenAPIHono<ApiEnv>();
@@ -35,7 +46,7 @@ function families(loads: readonly ModelLoad[]): Family[] {
     gauge('nibble_queue_jobs', 'Jobs that wait or run', ({ waiting, running }) => waiting + running),
     gauge('nibble_queue_waiting', 'Jobs that no worker has yet', ({ waiting }) => waiting),
     gauge('nibble_queue_running', 'Jobs that a worker has', ({ running }) => running),
-    gauge('nibble_workers', 'Connections of workers that take jobs', ({ workers }) => workers),
+    gauge('nibble_workers', 'Workers that are connected and take jobs', ({ workers }) => workers),
     gauge('nibble_worker_free_slots', 'Jobs that those could take now', ({ freeSlots }) => freeSlots),
   ];
 }

@@ -101,14 +101,14 @@ export interface AdminService {
   /** The oldest first. */
   prices(model: string): Promise<Outcome<PriceVersion[]>>;
   removeModel(model: string): Promise<Outcome<null>>;
+  /** Of every model that is known. */
+  loads(): Promise<ModelLoad[]>;
   /** In the order of arrival. */
   queueJobs(model: string, shard: number, page: Page): Promise<Outcome<QueuePage>>;
   /** The oldest row first. */
   ledger(accountId: string, page: Page): Promise<Outcome<LedgerPage>>;
   /** The reporting copy's rows of one account, in the ledger's order. */
   exported(accountId: string, page: Page): Promise<Outcome<LedgerRow[]>>;
-  /** Of every model that is known. */
-  loads(): Promise<ModelLoad[]>;
 }
 export type ResolveAdmin = (c: Context) => AdminService;
 
@@ -140,8 +140,8 @@ export function adminRoutes(resolve: ResolveAdmin): OpenAPIHono<ApiEnv> {
   app.route('/', priceAdminRoutes(resolve));
   app.route('/', webhookAdminRoutes(resolve));
   app.route('/', reportAdminRoutes(resolve));
-  app.route('/', bookAdminRoutes(resolve));
   app.route('/', metricsAdminRoutes(resolve));
+  app.route('/', bookAdminRoutes(resolve));
   // Hub ids have a slash, which clients send encoded or as it is.
   app.put('/admin/models/:model{.+}', async (c) => {
     const model = name.safeParse(c.req.param('model'));

@@ -61,7 +61,7 @@ export class Dispatcher {
   }
 
   /** What there is to do and who is there to do it. The fallback is no worker. */
-  load(): QueueLoad {
+  tally(): QueueLoad {
     const seats = this.#sockets.seats(Date.now()).filter((seat) => seat.kind === 'worker');
     return {
       waiting: this.#jobs.waiting.length,

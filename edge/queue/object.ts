@@ -83,14 +83,14 @@ export class QueueObject extends DurableObject<Env> {
     return this.#store.known(jobIds);
   }
 
+  /** For /metrics. */
+  load(): QueueLoad {
+    return this.#dispatcher.tally();
+  }
+
   /** For reconciliation: its jobs after a place in the order of arrival. */
   jobs(after: number, limit: number): QueueJob[] {
     return jobsAfter(this.ctx.storage.sql, after, limit);
-  }
-
-  /** For /metrics. */
-  load(): QueueLoad {
-    return this.#dispatcher.load();
   }
 
   /** What each reader of a job holds in memory. */

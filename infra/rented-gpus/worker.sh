@@ -15,7 +15,7 @@ cd "$NIBBLE_HOME"
 # Where the box has no disk that outlives it, weights come from S3 and go to the biggest disk there is.
 export HUGGINGFACE_HUB_CACHE=${HUGGINGFACE_HUB_CACHE:-$NIBBLE_HOME/weights}
 
-if ! ls /etc/vulkan/icd.d/*.json /usr/share/vulkan/icd.d/*.json >/dev/null 2>&1; then
+if ! compgen -G '/etc/vulkan/icd.d/*.json' >/dev/null && ! compgen -G '/usr/share/vulkan/icd.d/*.json' >/dev/null; then
   echo 'No Vulkan driver is installed here, so this worker would run on the CPU.' >&2
   echo 'In a container, start it with NVIDIA_DRIVER_CAPABILITIES=compute,utility,graphics and install libvulkan1.' >&2
   echo 'BACKEND=wasm runs on the CPU all the same.' >&2

@@ -1,5 +1,6 @@
 /** Metrics: what /metrics says while jobs wait and run. */
 import { expect, test } from 'vitest';
+import { sumOfShards } from '../../edge/api/admin-metrics.ts';
 import { ADMIN_KEY, call, jobRequest, newAccount, newModel, submit } from './edge-under-test.ts';
 import { ScriptedWorker } from './scripted-worker.ts';
 
@@ -23,4 +24,14 @@ test('the load of a model: jobs that wait, jobs that run, workers and their room
   expect(await load()).toEqual([3, 1, 2, 1, 0]);
   worker.close();
   for (const job of jobs) await job.events.cancel();
+});
+
+test('shards of a model add up, and a worker that is connected to each of them is one', () => {
+  const first = { waiting: 1, running: 2, workers: 3, freeSlots: 4 };
+  expect(sumOfShards([first, { waiting: 10, running: 20, workers: 2, freeSlots: 40 }])).toEqual({
+    waiting: 11,
+    running: 22,
+    workers: 3,
+    freeSlots: 44,
+  });
 });
