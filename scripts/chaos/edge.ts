@@ -79,7 +79,7 @@ export class Edge {
       const response = await fetch(`${this.url}/admin${path}`, { headers: this.#headers }).catch(() => null);
       if (response?.ok) return response.json();
       await response?.body?.cancel();
-      if (tries === 40) throw new Error(`GET /admin${path} answered ${response?.status ?? 'nothing'}`);
+      if (tries === 120) throw new Error(`GET /admin${path} answered ${response?.status ?? 'nothing'}`);
       await new Promise((resolve) => setTimeout(resolve, 250));
     }
   };
