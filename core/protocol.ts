@@ -83,6 +83,8 @@ export type FinishReason = z.infer<typeof FinishReason>;
 const ofLease = { jobId: name, epoch: z.int().min(1) };
 /** Far above any worker's slots. */
 const MAX_LEASES = 4096;
+/** Queues of one model. Each has every worker's socket, and one carries thousands of tokens a second. */
+export const MAX_SHARDS = 64;
 /** A lease that a worker holds when it says hello. `from`: it can send its frames from this place of the answer on. */
 const HeldLease = z.object({ ...ofLease, from: count });
 export type HeldLease = z.infer<typeof HeldLease>;
@@ -132,11 +134,19 @@ export const WorkerMessage = z.discriminatedUnion('type', [
   z.object({ type: z.literal('frames'), frames: z.array(Frame).min(1).max(4096) }),
   /** No new leases: finish what runs, then close. */
   z.object({ type: z.literal('draining') }),
+  /** Leases that this socket takes at once from now on. Answered by the same, after which no lease beyond it is on its way. */
+  z.object({ type: z.literal('credits'), credits: z.int().min(0).max(MAX_LEASES) }),
 ]);
 export type WorkerMessage = z.infer<typeof WorkerMessage>;
 
 export const EdgeMessage = z.discriminatedUnion('type', [
-  z.object({ type: z.literal('welcome'), protocol: z.int(), heartbeatMs: z.int().min(1000) }),
+  /** `shards`: queues that the model has; a worker connects to each. */
+  z.object({
+    type: z.literal('welcome'),
+    protocol: z.int(),
+    heartbeatMs: z.int().min(1000),
+    shards: z.int().min(1).max(MAX_SHARDS),
+  }),
   /** The socket is closed after this. */
   z.object({ type: z.literal('refused'), failure }),
   /** `emittedIds`: the answer so far, from an earlier lease; go on after it. */
@@ -149,6 +159,9 @@ export const EdgeMessage = z.discriminatedUnion('type', [
   z.object({ type: z.literal('ack'), ...ofLease, tokens: count }),
   /** The job's end is stored; the worker may forget the lease. */
   z.object({ type: z.literal('ended'), ...ofLease }),
+  z.object({ type: z.literal('credits'), credits: count }),
+  /** Jobs that wait here for room at a worker: reason to move credits to this queue from others. */
+  z.object({ type: z.literal('demand'), waiting: count }),
 ]);
 export type EdgeMessage = z.infer<typeof EdgeMessage>;
 

@@ -28,9 +28,10 @@ import type { CardCache } from './catalog/cache.ts';
 import { CATALOG_NAME } from './catalog/object.ts';
 import { DIRECTORY_NAME } from './directory/object.ts';
 import type { Env } from './env.ts';
+import { queueShards } from './env.ts';
 import { DEFAULT_LIMITS } from './ledger/limits.ts';
-import { queueName } from './queue/object.ts';
 import type { FallbackPolicy } from './queue/policy.ts';
+import { queueName } from './queue/shards.ts';
 import { Report } from './report/report.ts';
 
 export class EdgeAdmin implements AdminService {
@@ -259,7 +260,7 @@ export class EdgeAdmin implements AdminService {
 
   async queueJobs(model: string, shard: number, { after, limit }: Page): Promise<Outcome<QueuePage>> {
     const jobs = await this.#env.QUEUE.getByName(queueName(model, shard)).jobs(after, limit);
-    return { ok: true, value: { jobs, shards: 1 } };
+    return { ok: true, value: { jobs, shards: queueShards(this.#env) } };
   }
 
   async ledger(accountId: string, { after, limit }: Page): Promise<Outcome<LedgerPage>> {

@@ -9,16 +9,18 @@ import { bearer, randomBase62 } from './auth.ts';
 import type { CardCache } from './catalog/cache.ts';
 import { CATALOG_NAME } from './catalog/object.ts';
 import type { Env } from './env.ts';
+import { queueShards } from './env.ts';
 import { insist } from './insist.ts';
 import type { Admitted } from './ledger/grant.ts';
 import type { Authorized } from './ledger/object.ts';
 import { attach, pause, submit } from './queue/client.ts';
-import { queueName } from './queue/object.ts';
+import { chooseShard, Loads, queueName } from './queue/shards.ts';
 
 export class EdgeService implements Service {
   readonly #env: Env;
   readonly #keys: KeyRing;
   readonly #cards: CardCache;
+  readonly #loads = new Loads();
 
   constructor(env: Env, keys: KeyRing, cards: CardCache) {
     this.#env = env;
@@ -57,7 +59,7 @@ export class EdgeService implements Service {
       const authorized = await this.#authorize(caller, 'client', card.id);
       return authorized.ok ? { ...bound, headers: authorized.headers } : authorized;
     }
-    const queue = queueName(card.id);
+    const queue = this.#shardOf(card.id);
     const { keyId, secretHash, clientIp } = caller;
     const presented = { keyId, secretHash, clientIp };
     // Named here, so that asking again for an answer that was lost reserves nothing twice.
@@ -87,6 +89,7 @@ export class EdgeService implements Service {
       const { grant } = value;
       const job: Job = { ...request, id: grant.jobId, model: card.id, promptTokenLimit: grant.promptTokenLimit };
       const submitted = await submit(() => this.#env.QUEUE.getByName(queue), grant, job, fallback, signal);
+      if (submitted.load !== null) this.#loads.note(queue, submitted.load, Date.now());
       if (submitted.kind === 'queued')
         return {
           ok: true,
@@ -121,6 +124,12 @@ export class EdgeService implements Service {
     const authorized = await this.#authorize(caller, USAGE_SCOPES);
     if (!authorized.ok) return authorized;
     return { ...(await this.#account(caller).view()), headers: authorized.headers };
+  }
+
+  /** The queue object for a new job. */
+  #shardOf(model: string): string {
+    const loadOf = (shard: number) => this.#loads.of(queueName(model, shard), Date.now());
+    return queueName(model, chooseShard(queueShards(this.#env), loadOf, Math.random));
   }
 
   #account(caller: Caller) {

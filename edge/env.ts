@@ -1,5 +1,6 @@
 /** Env: the Worker's bindings, and the settings read from its variables, checked. */
 import { NibbleError } from '../core/errors.ts';
+import { MAX_SHARDS } from '../core/protocol.ts';
 import type { CatalogObject } from './catalog/object.ts';
 import type { DirectoryObject } from './directory/object.ts';
 import type { FallbackObject } from './fallback/object.ts';
@@ -33,6 +34,7 @@ export interface Env {
   DEFAULT_COMPLETION_MICRO_USD_PER_MTOK: number | string;
   QUEUE_TIMEOUT_MS: number | string;
   QUEUE_DEPTH: number | string;
+  QUEUE_SHARDS: number | string;
 }
 
 export function queueTimeoutMs(env: Env): number {
@@ -41,6 +43,11 @@ export function queueTimeoutMs(env: Env): number {
 
 export function queueDepth(env: Env): number {
   return integer('QUEUE_DEPTH', env.QUEUE_DEPTH, 0, 100_000);
+}
+
+/** Queue objects of each model. */
+export function queueShards(env: Env): number {
+  return integer('QUEUE_SHARDS', env.QUEUE_SHARDS, 1, MAX_SHARDS);
 }
 
 /** The price of models that have none of their own. */
@@ -57,6 +64,7 @@ export function defaultTariff(env: Env): Tariff {
 export function checkVariables(env: Env): void {
   queueTimeoutMs(env);
   queueDepth(env);
+  queueShards(env);
   defaultTariff(env);
 }
 

@@ -3,7 +3,9 @@ import type { LinkRequest, LinkService } from './api/link.ts';
 import type { Caller, Outcome } from './api/service.ts';
 import type { KeyRing } from './auth.ts';
 import type { Env } from './env.ts';
-import { CALLER, queueName } from './queue/object.ts';
+import { queueShards } from './env.ts';
+import { CALLER } from './queue/object.ts';
+import { queueName } from './queue/shards.ts';
 
 export class EdgeLink implements LinkService {
   readonly #env: Env;
@@ -12,6 +14,10 @@ export class EdgeLink implements LinkService {
   constructor(env: Env, keys: KeyRing) {
     this.#env = env;
     this.#keys = keys;
+  }
+
+  get shards(): number {
+    return queueShards(this.#env);
   }
 
   async authorize({ token, model, clientIp }: LinkRequest): Promise<Outcome<Caller>> {

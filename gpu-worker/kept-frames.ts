@@ -25,6 +25,11 @@ interface Kept {
 export class KeptFrames {
   readonly #leases = new Map<string, Kept>();
 
+  /** Leases that have not ended. */
+  get numRunning(): number {
+    return [...this.#leases.values()].filter(({ end }) => end === null).length;
+  }
+
   /** A lease that goes on after so many tokens; an earlier one of the same job is void. */
   begin(jobId: string, epoch: number, numEmitted: number): void {
     const nothing = { started: null, from: numEmitted, tokens: [], numAlternatives: 0, end: null };

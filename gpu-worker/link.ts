@@ -28,18 +28,26 @@ export interface LinkOptions {
   workerId: string;
   backend: 'reference' | 'wasm' | 'webgpu' | 'cuda';
   model: ModelCard;
-  /** Leases taken at once over this link. */
-  credits: number;
+  /** Which of the model's queues. */
+  shard: number;
   log: (line: string) => void;
 }
 
 export interface LinkHandlers {
+  /** Leases that the queue may give, as the hello says. */
+  creditsOfHello(): number;
   onLease(job: Job, epoch: number, emittedIds: readonly number[]): void;
   /** The lease is void: stop within one step. */
   onCancel(jobId: string, epoch: number): void;
-  onLinked(): void;
-  /** The link does not come back: every lease of it is void. */
-  onGone(): void;
+  /** Nothing is kept of this lease any more. */
+  onForgotten(jobId: string): void;
+  /** `shards`: queues that the model has. */
+  onLinked(shards: number): void;
+  onLost(): void;
+  /** The queue answered a `grant`. */
+  onCredits(): void;
+  /** So many jobs wait there for room. */
+  onDemand(waiting: number): void;
   /** The edge will not have this worker; trying again is useless. */
   onRefused(error: NibbleError): void;
 }
@@ -70,7 +78,8 @@ export class Link {
     } as unknown as string[]);
     this.#socket = socket;
     socket.addEventListener('open', () => {
-      const { workerId, backend, model, credits } = this.#options;
+      const { workerId, backend, model } = this.#options;
+      const credits = this.#handlers.creditsOfHello();
       const leases = this.#kept.held();
       this.#send({ type: 'hello', protocol: PROTOCOL_VERSION, workerId, backend, model, credits, leases });
       this.#beat(DEFAULT_HEARTBEAT_MS);
@@ -102,6 +111,20 @@ export class Link {
     }
   }
 
+  get linked(): boolean {
+    return this.#linked;
+  }
+
+  /** Leases of this link that have not ended. */
+  get numRunning(): number {
+    return this.#kept.numRunning;
+  }
+
+  /** Leases that the queue may give at once. */
+  grant(credits: number): void {
+    this.#send({ type: 'credits', credits });
+  }
+
   /** No new leases from now on. A link that is lost after this does not come back: its leases are void, and it wants no others. */
   drain(): void {
     this.#draining = true;
@@ -117,7 +140,7 @@ export class Link {
   #url(): URL {
     const url = new URL('/link', this.#options.edge);
     url.searchParams.set('model', this.#options.model.id);
-    url.searchParams.set('shard', '0');
+    url.searchParams.set('shard', String(this.#options.shard));
     return url;
   }
 
@@ -125,6 +148,7 @@ export class Link {
     if (!this.#kept.has(jobId, epoch)) return;
     this.#kept.forget(jobId, epoch);
     this.#handlers.onCancel(jobId, epoch);
+    this.#handlers.onForgotten(jobId);
   }
 
   #send(message: WorkerMessage): void {
@@ -145,7 +169,8 @@ export class Link {
         this.#linked = true;
         this.#failedTries = 0;
         this.#beat(message.heartbeatMs);
-        this.#handlers.onLinked();
+        if (this.#draining) this.#send({ type: 'draining' });
+        this.#handlers.onLinked(message.shards);
         break;
       case 'refused':
         this.#refuse(message.failure);
@@ -164,7 +189,15 @@ export class Link {
         this.#kept.acknowledge(message.jobId, message.epoch, message.tokens);
         break;
       case 'ended':
+        if (!this.#kept.has(message.jobId, message.epoch)) break;
         this.#kept.forget(message.jobId, message.epoch);
+        this.#handlers.onForgotten(message.jobId);
+        break;
+      case 'credits':
+        this.#handlers.onCredits();
+        break;
+      case 'demand':
+        this.#handlers.onDemand(message.waiting);
         break;
       default:
         message satisfies never;
@@ -205,8 +238,10 @@ export class Link {
     const wasLinked = this.#linked;
     this.#linked = false;
     this.#kept.hold();
-    if (this.#closing || this.#draining) {
-      if (wasLinked) this.#handlers.onGone();
+    this.#handlers.onLost();
+    if (this.#closing) return;
+    if (this.#draining) {
+      for (const { jobId, epoch } of this.#kept.held()) this.#void(jobId, epoch);
       return;
     }
     this.#failedTries++;

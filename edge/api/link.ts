@@ -6,8 +6,6 @@ import { errorBody } from './refusal.ts';
 import { clientIpOf } from './request.ts';
 import type { Caller, Outcome } from './service.ts';
 
-/** Shards of a model's queue; workers connect to each. */
-const NUM_SHARDS = 1;
 /** For clients that cannot set a header on a WebSocket: the token as a subprotocol, `nibble.<token>`. */
 const SUBPROTOCOL = /^nibble\.([0-9A-Za-z_]+)$/;
 /** The same bound as in core/protocol.ts. */
@@ -21,6 +19,8 @@ export interface LinkRequest {
 }
 
 export interface LinkService {
+  /** Of every model's queue; workers connect to each. */
+  readonly shards: number;
   /** Whose token it is, if it may serve this model. */
   authorize(request: LinkRequest): Promise<Outcome<Caller>>;
   /** The upgraded response of the model's queue, which looks at the caller's key again now and then. */
@@ -46,8 +46,8 @@ export function linkRoute(resolve: (c: Context) => LinkService): Hono {
     if (model === '' || model.length > MAX_MODEL_CHARS)
       return refuse(c, invalid('model', `model must have 1 to ${MAX_MODEL_CHARS} characters.`));
     const shard = Number(c.req.query('shard') ?? '0');
-    if (!Number.isInteger(shard) || shard < 0 || shard >= NUM_SHARDS) return refuse(c, { code: 'route_not_found' });
     const service = resolve(c);
+    if (!Number.isInteger(shard) || shard < 0 || shard >= service.shards) return refuse(c, { code: 'route_not_found' });
     const request = { token, model, shard, clientIp: clientIpOf(c) };
     const authorized = await service.authorize(request);
     if (!authorized.ok) return refuse(c, authorized.failure);

@@ -110,6 +110,8 @@ export class FallbackObject extends DurableObject<FallbackEnv> implements Occupa
       case 'ack':
       case 'kept':
       case 'ended':
+      case 'credits':
+      case 'demand':
         return;
       default:
         message.value satisfies never;

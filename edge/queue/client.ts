@@ -6,6 +6,7 @@ import type { Env } from '../env.ts';
 import type { Grant } from '../ledger/grant.ts';
 import type { Submit } from './object.ts';
 import type { FallbackPolicy } from './policy.ts';
+import { LOAD } from './shards.ts';
 
 /**
  * How long to wait before each try to reach an object that was lost: a crashed one is back in milliseconds, one that is moved or updated in
@@ -20,9 +21,9 @@ type Queue = () => ReturnType<Env['QUEUE']['getByName']>;
 type Bytes = ReadableStreamDefaultReader<Uint8Array>;
 
 export type Submitted =
-  | { kind: 'queued'; events: ReadableStream<JobEvent> }
-  /** `certain`: the queue has never had the job. Otherwise an earlier try may still reach it: the reservation stays until the ledger asks. */
-  | { kind: 'refused'; failure: Failure; certain: boolean };
+  | { kind: 'queued'; events: ReadableStream<JobEvent>; load: number | null }
+  /** `load`: as the queue said it, for the choice of a shard. `certain`: the queue has never had the job. Otherwise an earlier try may still reach it: the reservation stays until the ledger asks. */
+  | { kind: 'refused'; failure: Failure; certain: boolean; load: number | null };
 
 /**
  * Queues a job; its events flow as they are read. Cancelling them, or the signal's abort, leaves the job, which the queue cancels unless its
@@ -43,8 +44,10 @@ export async function submit(
     stub.fetch('https://queue/jobs', { method: 'POST', body, ...sent }),
   );
   if (response === null) throw lost(signal, `the queue of job ${grant.jobId} could not be reached in ${tries} tries`);
-  if (!response.ok) return { kind: 'refused', failure: await failureIn(response), certain: tries === 1 };
-  return { kind: 'queued', events: eventStream(queue, grant.jobId, response, signal) };
+  const said = response.headers.get(LOAD);
+  const load = said === null ? null : Number(said);
+  if (!response.ok) return { kind: 'refused', failure: await failureIn(response), certain: tries === 1, load };
+  return { kind: 'queued', events: eventStream(queue, grant.jobId, response, signal), load };
 }
 
 /** The events of a job that was queued before, from its beginning; `job_not_found` when the queue has none of this id. */

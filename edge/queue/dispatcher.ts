@@ -3,6 +3,7 @@ import type { Frame, HeldLease } from '../../core/protocol.ts';
 import type { JobEvent, Outcome } from '../api/service.ts';
 import type { Grant } from '../ledger/grant.ts';
 import { Booking } from './booking.ts';
+import { Demand } from './demand.ts';
 import type { LiveJob } from './job.ts';
 import { acceptedTokens, isWanted, newJob } from './job.ts';
 import { LiveJobs } from './live-jobs.ts';
@@ -38,6 +39,7 @@ export class Dispatcher {
   readonly #booking: Booking;
   readonly #losses: Losses;
   readonly #receiver: Receiver;
+  readonly #demand: Demand;
   readonly #wantFallback: (model: string) => void;
   #policy: FallbackPolicy;
 
@@ -48,12 +50,19 @@ export class Dispatcher {
     this.#booking = new Booking(this.#jobs, store, sockets, outbox);
     this.#losses = new Losses(this.#jobs, store, sockets, this.#booking);
     this.#receiver = new Receiver(this.#jobs, this.#booking, this.#losses);
+    this.#demand = new Demand(sockets);
     this.#wantFallback = wantFallback;
     this.#policy = store.fallbackPolicy();
   }
 
   get idle(): boolean {
     return this.#jobs.size === 0;
+  }
+
+  /** Jobs that wait less places that are free. */
+  get load(): number {
+    const seats = eligible(this.#sockets.seats(Date.now()), this.#policy);
+    return this.#jobs.waiting.length - seats.reduce((sum, { free }) => sum + Math.max(0, free), 0);
   }
 
   /** Takes over from an instance that was evicted or crashed. */
@@ -110,8 +119,11 @@ export class Dispatcher {
   /** Gives waiting jobs to free workers; one that nobody reads, after a restart, waits until somebody does, and one whose worker may come back a moment. */
   dispatch(): void {
     const nowMs = Date.now();
-    const wanted = this.#jobs.waiting.filter((job) => isWanted(job) && job.heldUntilMs <= nowMs);
-    if (wanted.length === 0) return;
+    const wanted = this.#wanted(nowMs);
+    if (wanted.length === 0) {
+      this.#demand.tell(0, 'urgent');
+      return;
+    }
     const seats = this.#sockets.seats(nowMs);
     if (lacksFallback(seats, this.#policy)) this.#wantFallback(wanted[0]!.grant.model);
     const leased = new Set<LiveJob>();
@@ -132,6 +144,7 @@ export class Dispatcher {
       this.#sockets.send(connection, { type: 'lease', job: this.#store.body(jobId), epoch: job.epoch, emittedIds });
     }
     this.#jobs.dequeue(leased);
+    this.#demand.tell(wanted.length - leased.size, 'urgent');
   }
 
   /** Books what one message of a worker says. Frames that are not of a live lease of this socket are ignored. */
@@ -171,6 +184,12 @@ export class Dispatcher {
       if (!isWanted(job) && nowMs - job.sinceMs >= REATTACH_MS) this.#cancel(job);
     }
     this.dispatch();
+    this.#demand.tell(this.#wanted(nowMs).length, 'all');
+  }
+
+  /** Waiting jobs that may be leased now. */
+  #wanted(nowMs: number): LiveJob[] {
+    return this.#jobs.waiting.filter((job) => isWanted(job) && job.heldUntilMs <= nowMs);
   }
 
   /** The answer so far, for the next lease to go on after. */

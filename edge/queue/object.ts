@@ -8,7 +8,7 @@ import type { QueueJob } from '../api/books.ts';
 import type { Caller } from '../api/service.ts';
 import { CATALOG_NAME } from '../catalog/object.ts';
 import type { Env } from '../env.ts';
-import { queueDepth, queueTimeoutMs } from '../env.ts';
+import { queueDepth, queueShards, queueTimeoutMs } from '../env.ts';
 import type { Grant } from '../ledger/grant.ts';
 import { Dispatcher } from './dispatcher.ts';
 import { FallbackLink } from './fallback-link.ts';
@@ -18,6 +18,7 @@ import { jobsAfter } from './overview.ts';
 import { type FallbackPolicy, nextWakeMs, WAKE_MS } from './policy.ts';
 import type { EventReader, ReaderLoad } from './reader.ts';
 import { Review } from './review.ts';
+import { LOAD } from './shards.ts';
 import type { Connection } from './sockets.ts';
 import { Sockets } from './sockets.ts';
 import { QueueStore } from './store.ts';
@@ -36,11 +37,6 @@ export interface Submit {
   job: Job;
   /** The model's, as the catalog has it now. */
   fallback: FallbackPolicy;
-}
-
-/** The object that has a model's jobs. There is one shard until a later issue. */
-export function queueName(model: string, shard = 0): string {
-  return `${model}#${shard}`;
 }
 
 export class QueueObject extends DurableObject<Env> {
@@ -115,12 +111,22 @@ export class QueueObject extends DurableObject<Env> {
         return this.#hello(connection, message.value);
       case 'frames':
         return this.#dispatcher.frames(connection, message.value.frames);
+      case 'credits':
+        return this.#setCredits(connection, message.value.credits);
       case 'draining':
         if (connection.worker !== null) this.#sockets.announce(connection, { ...connection.worker, draining: true });
         return;
       default:
         message.value satisfies never;
     }
+  }
+
+  /** Its answer leaves after every lease made under the credits of before. */
+  #setCredits(connection: Connection, credits: number): void {
+    if (connection.worker === null) return;
+    this.#sockets.announce(connection, { ...connection.worker, credits });
+    this.#sockets.send(connection, { type: 'credits', credits });
+    this.#dispatcher.dispatch();
   }
 
   override webSocketClose(socket: WebSocket): void {
@@ -144,10 +150,16 @@ export class QueueObject extends DurableObject<Env> {
   async #submit(request: Request): Promise<Response> {
     const { grant, job, fallback } = (await request.json()) as Submit;
     const submitted = this.#dispatcher.submit(grant, JSON.stringify(job), fallback, queueDepth(this.env));
-    if (!submitted.ok) return refusal(submitted.failure);
+    if (!submitted.ok) return this.#loaded(refusal(submitted.failure));
     void this.#look(Date.now());
     this.#keepTime();
-    return this.#attach(grant.jobId, '0', request.signal);
+    return this.#loaded(this.#attach(grant.jobId, '0', request.signal));
+  }
+
+  /** With this queue's load, by which the edge chooses among shards. */
+  #loaded(response: Response): Response {
+    response.headers.set(LOAD, String(this.#dispatcher.load));
+    return response;
   }
 
   #attach(jobId: string, from: string, signal: AbortSignal): Response {
@@ -209,7 +221,8 @@ export class QueueObject extends DurableObject<Env> {
     }
     if (this.#sockets.get(connection.id) === null) return;
     this.#sockets.announce(connection, { workerId, backend, credits, draining: false });
-    this.#sockets.send(connection, { type: 'welcome', protocol: PROTOCOL_VERSION, heartbeatMs: HEARTBEAT_MS });
+    const shards = queueShards(this.env);
+    this.#sockets.send(connection, { type: 'welcome', protocol: PROTOCOL_VERSION, heartbeatMs: HEARTBEAT_MS, shards });
     this.#dispatcher.welcome(connection, leases);
   }
 

@@ -43,6 +43,8 @@ export interface Connection extends Attachment {
   lastMessageMs: number;
   /** When its key was last found good. */
   checkedMs: number;
+  /** Jobs that wait here, as its worker was told. */
+  toldWaiting: number;
 }
 
 export class Sockets {
@@ -140,7 +142,7 @@ export class Sockets {
 
   #add(id: string, socket: WebSocket, attachment: Attachment): Connection {
     const { connectedMs } = attachment;
-    const rest = { jobIds: new Set<string>(), lastMessageMs: connectedMs, checkedMs: connectedMs };
+    const rest = { jobIds: new Set<string>(), lastMessageMs: connectedMs, checkedMs: connectedMs, toldWaiting: 0 };
     const connection: Connection = { ...attachment, id, kind: kindOf(id), socket, ...rest };
     this.#connections.set(id, connection);
     return connection;

@@ -7,7 +7,7 @@ import type { Frame } from '../../core/protocol.ts';
 import { type Command, type Options, usage } from '../command-line.ts';
 import { Journal } from '../journal.ts';
 import { kvSize } from '../kv-size.ts';
-import { Link } from '../link.ts';
+import { Links } from '../links.ts';
 import { loadModel } from '../loader.ts';
 import { kvDtypeOf, MODEL_FLAGS, PENDING_MODEL_FLAGS } from '../model-flags.ts';
 import { Worker } from '../worker.ts';
@@ -114,22 +114,18 @@ async function run(options: Options): Promise<void> {
           backend: backend.name,
           started: new Date().toISOString(),
         });
-  const link = new Link(
-    { edge, token, workerId, backend: backend.name, model: card, credits: slots, log },
-    {
-      onLease: (job, epoch, emittedIds) => worker.lease(job, epoch, emittedIds),
-      onCancel: (jobId) => worker.cancel(jobId),
-      onLinked: () => {
-        log(`linked to ${edge} as ${card.id}`);
-        process.send?.({ type: 'linked', model: card.id });
-      },
-      onGone: () => worker.cancelAll(),
-      onRefused: (error: NibbleError) => ended.reject(error),
+  const links = new Links({ edge, token, workerId, backend: backend.name, model: card, log }, slots, {
+    onLease: (job, epoch, emittedIds) => worker.lease(job, epoch, emittedIds),
+    onCancel: (jobId) => worker.cancel(jobId),
+    onLinked: () => {
+      log(`linked to ${edge} as ${card.id}`);
+      process.send?.({ type: 'linked', model: card.id });
     },
-  );
+    onRefused: (error: NibbleError) => ended.reject(error),
+  });
   const send = (frames: Frame[]) => {
     journal?.append(frames);
-    link.send(frames);
+    links.send(frames);
   };
   const worker = new Worker(engine, send, log, {
     reload: async () => {
@@ -139,7 +135,7 @@ async function run(options: Options): Promise<void> {
     },
     onBroken: (failure) => ended.reject(new NibbleError(failure)),
   });
-  link.connect();
+  links.connect();
 
   const drainMs = 1000 * (options.number('graceful-termination-timeout') ?? DEFAULT_DRAIN_S);
   let draining = false;
@@ -150,7 +146,7 @@ async function run(options: Options): Promise<void> {
     }
     draining = true;
     log(`draining: ${engine.numJobs} jobs, at most ${drainMs / 1000} s`);
-    link.drain();
+    links.drain();
     const timeout = setTimeout(() => ended.resolve(), drainMs);
     await worker.idle();
     clearTimeout(timeout);
@@ -164,7 +160,7 @@ async function run(options: Options): Promise<void> {
   try {
     await ended.promise;
   } finally {
-    link.close();
+    links.close();
     worker.cancelAll();
     await worker.idle();
     await backend.dispose();

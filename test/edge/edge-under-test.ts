@@ -8,7 +8,7 @@ import { KeyRing } from '../../edge/auth.ts';
 import { CardCache } from '../../edge/catalog/cache.ts';
 import { CATALOG_NAME } from '../../edge/catalog/object.ts';
 import { EdgeService } from '../../edge/edge-service.ts';
-import { queueName } from '../../edge/queue/object.ts';
+import { queueName } from '../../edge/queue/shards.ts';
 
 export const ADMIN_KEY = 'admin-key-of-the-tests';
 export const service = new EdgeService(env, new KeyRing(env.KEY_SECRETS), new CardCache(env));

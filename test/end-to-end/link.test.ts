@@ -23,7 +23,7 @@ class FakeSocket extends EventTarget {
   }
   opens(): void {
     this.dispatchEvent(new Event('open'));
-    this.says({ type: 'welcome', protocol: PROTOCOL_VERSION, heartbeatMs: 1000 });
+    this.says({ type: 'welcome', protocol: PROTOCOL_VERSION, heartbeatMs: 1000, shards: 1 });
   }
 }
 
@@ -56,12 +56,16 @@ function connect() {
     chat: null,
   };
   const link = new Link(
-    { edge: 'http://edge', token: 't', workerId: 'w', backend: 'wasm', model, credits: 1, log: () => undefined },
+    { edge: 'http://edge', token: 't', workerId: 'w', backend: 'wasm', model, shard: 0, log: () => undefined },
     {
+      creditsOfHello: () => 1,
       onLease: (_job, epoch) => leases.push(epoch),
       onCancel: (_job, epoch) => cancels.push(epoch),
       onLinked: () => undefined,
-      onGone: () => undefined,
+      onForgotten: () => undefined,
+      onLost: () => undefined,
+      onCredits: () => undefined,
+      onDemand: () => undefined,
       onRefused: () => undefined,
     },
   );

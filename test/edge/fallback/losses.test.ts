@@ -3,7 +3,7 @@
 import { evictDurableObject, runInDurableObject } from 'cloudflare:test';
 import { env } from 'cloudflare:workers';
 import { beforeAll, describe, expect, test } from 'vitest';
-import { queueName } from '../../../edge/queue/object.ts';
+import { queueName } from '../../../edge/queue/shards.ts';
 import { newAccount, readAll, rowOf, submit, type TestAccount } from '../edge-under-test.ts';
 import { demoWithFallback, readRest, readTokens, storyRequest, textOf } from './demo-model.ts';
 

@@ -2,6 +2,7 @@
 import { runDurableObjectAlarm, runInDurableObject } from 'cloudflare:test';
 import { env } from 'cloudflare:workers';
 import { expect, test, vi } from 'vitest';
+import { randomBase62 } from '../../../edge/auth.ts';
 import {
   admin,
   call,
@@ -98,14 +99,8 @@ test('a released reservation is a row of the ledger like any other', async () =>
   const key = { keyId: account.caller.keyId, secretHash: account.caller.secretHash, clientIp: null };
   const tariff = { promptMicroUsdPerMtok: 3, completionMicroUsdPerMtok: 5 };
   const stub = env.ACCOUNT.getByName(account.id);
-  const about = {
-    model: model.id,
-    queue: `${model.id}#0`,
-    tariff,
-    user: null,
-    idempotency: null,
-    jobId: 'released-in-books',
-  };
+  const jobId = randomBase62(22);
+  const about = { jobId, model: model.id, queue: `${model.id}#0`, tariff, user: null, idempotency: null };
   const granted = await stub.admit({ ...key, ...about, promptTokens: 1, completionTokens: 1 });
   if (!granted.ok) throw new Error('refused');
   await stub.release(granted.value.jobId);
