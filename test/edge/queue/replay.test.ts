@@ -1,9 +1,6 @@
 /** Replay: a worker comes back after its socket, or the queue's memory, was lost, and goes on with the leases it has. */
 import { evictDurableObject } from 'cloudflare:test';
 import { afterEach, expect, test, vi } from 'vitest';
-
-<<<<<<< HEAD
-
 import type { HeldLease, ModelCard } from '../../../core/protocol.ts';
 import type { JobEvent, JobRequest } from '../../../edge/api/service.ts';
 import {
@@ -16,15 +13,6 @@ import {
   submit,
   type TestAccount,
 } from '../edge-under-test.ts';
-
-=======
-
-import type { HeldLease } from '../../../core/protocol.ts';
-import type { JobEvent } from '../../../edge/api/service.ts';
-import { jobRequest, newAccount, newModel, queueOf, rowOf, service, submit } from '../edge-under-test.ts';
-
->>>>>>> a49fe183aaf1fd7b2bdfa8ba8039d3e33bb79c26
-
 import { ScriptedWorker } from '../scripted-worker.ts';
 import { crash, pass, untilNoLease } from './faults.ts';
 
@@ -233,7 +221,6 @@ test('an eviction in mid-answer keeps the socket; the worker sends again what wa
   await worker.next('ended');
   expect(await rowOf(account, jobId)).toMatchObject({ status: 'completed', usage: { completionTokens: 70 } });
 });
-<<<<<<< HEAD
 
 /** A job whose client may come back, and went away. */
 async function submitAndLeave(account: TestAccount, model: ModelCard, overrides: Partial<JobRequest>): Promise<string> {
@@ -244,5 +231,3 @@ async function submitAndLeave(account: TestAccount, model: ModelCard, overrides:
   await submitted.value.events.cancel();
   return submitted.value.jobId;
 }
-=======
->>>>>>> a49fe183aaf1fd7b2bdfa8ba8039d3e33bb79c26
