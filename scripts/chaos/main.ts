@@ -17,7 +17,7 @@ const OPTIONS = {
   workers: { type: 'string', default: '3' },
   slots: { type: 'string', default: '8' },
   accounts: { type: 'string', default: '3' },
-  shards: { type: 'string', default: '1' },
+  shards: { type: 'string', default: '2' },
   'fault-every': { type: 'string', default: '6' },
   /** After so long no more requests begin. */
   minutes: { type: 'string', default: '60' },
