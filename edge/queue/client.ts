@@ -10,9 +10,9 @@ import { LOAD } from './shards.ts';
 
 /**
  * How long to wait before each try to reach an object that was lost: a crashed one is back in milliseconds, one that is moved or updated in
- * seconds. 16 s in all, and no gap as long as the object waits for a reader after a restart (REATTACH_MS).
+ * seconds. 16 s in all, and no gap near what the object waits for a reader after a restart (REATTACH_MS).
  */
-export const RETRY_MS: readonly number[] = [0, 250, 500, 1_000, 2_000, 4_000, 8_000];
+export const RETRY_MS: readonly number[] = [0, 250, 500, 1_000, 2_000, 4_000, 4_000, 4_000];
 /** A connection that held so long was a good one: the tries begin anew. */
 const STABLE_MS = 5_000;
 

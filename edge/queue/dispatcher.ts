@@ -94,6 +94,7 @@ export class Dispatcher {
     const nowMs = Date.now();
     const job = this.#jobs.get(jobId) ?? this.#store.find(jobId, nowMs);
     if (job === null) return { ok: false, failure: { code: 'job_not_found' } };
+    for (const reader of job.readers) if (reader.closed) job.readers.delete(reader);
     if (job.readers.size >= MAX_READERS)
       return { ok: false, failure: { code: 'rate_limited', limit: 'concurrency', retryAfterS: 2 } };
     this.#jobs.keep(job);
