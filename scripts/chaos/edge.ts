@@ -42,15 +42,13 @@ export class Edge {
     const { FALLBACK: _, ...durableObjects } = workerOptions.durableObjects as Record<string, object>;
     const adminKey = `admin-${randomBytes(24).toString('base64url')}`;
     const log = createWriteStream(join(folder, 'edge.log'));
-    const persist = (name: string) => join(folder, 'state', name);
     const miniflare = new Miniflare(
       convertV4MiniflareOptions({
         host: HOST,
         port: 0,
         log: new NoOpLog(),
         handleStructuredLogs: (line) => log.write(`${JSON.stringify(line)}\n`),
-        durableObjectsPersist: persist('objects'),
-        d1Persist: persist('d1'),
+        resourcePersistencePath: join(folder, 'state'),
         workers: [
           {
             ...workerOptions,
