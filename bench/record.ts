@@ -14,8 +14,8 @@ const RESULTS = join(ROOT, 'bench', 'results');
 
 const SHAPE_110M = '--shape 768,12,2048,12,12,32000';
 const SHAPE_517M = '--shape 1280,24,3456,20,20,32000';
-/** 4.5 bits a weight everywhere, as llama.cpp's Q4_0 has. */
-const LIKE_Q4_0 = '--group-size 32 --head-bits 4';
+/** 4.5 bits a weight everywhere, as llama.cpp's Q4_0 has, and its f16 keys and values. */
+const LIKE_Q4_0 = '--group-size 32 --head-bits 4 --kv-cache-dtype f16';
 const LLAMA_7B = '--shape 4096,32,11008,32,32,32000 --backend webgpu';
 const LLAMA_8B = '--shape 4096,32,14336,32,8,128256 --backend webgpu';
 
@@ -39,6 +39,7 @@ const SETS: Readonly<Record<string, readonly string[]>> = {
     `kernels ${LLAMA_7B} --batch 1,16`,
     `kernels ${LLAMA_8B} --weights nf4 --batch 1,16`,
   ],
+  edge: ['edge --peers'],
 };
 
 const { values } = parseArgs({

@@ -35,6 +35,10 @@ export type Failure =
   | { code: 'rate_limited'; limit: 'requests' | 'tokens' | 'concurrency'; retryAfterS: number }
   | { code: 'queue_full'; depth: number; retryAfterS: number }
   | { code: 'no_capacity'; waitedMs: number; retryAfterS: number }
+  /** The server itself takes no requests now: it is stopping, or its device is gone. */
+  | { code: 'unavailable'; reason: string }
+  /** Usage or an account was asked of a server that keeps none. */
+  | { code: 'ledger_missing' }
   /** One worker after another went away while it answered; `tokens` were accepted before. */
   | { code: 'worker_lost'; tokens: number }
   /** `deaths` workers were lost at the same place of the answer, after `tokens` of it: the request is taken for the cause. */
@@ -220,6 +224,14 @@ export function toHttp(failure: Failure): HttpFailure {
       return answer(503, 'server_error', 'No worker for this model took the request in time.', {
         retryAfterS: failure.retryAfterS,
       });
+    case 'unavailable':
+      return answer(503, 'server_error', failure.reason, { retryAfterS: 1 });
+    case 'ledger_missing':
+      return answer(
+        404,
+        invalid,
+        'This server keeps no accounts and no ledger: it was started without an edge, which is what meters usage.',
+      );
     case 'worker_lost':
       return answer(503, 'server_error', 'The worker was lost in the middle of the answer.', { retryAfterS: 1 });
     case 'poison_prompt':

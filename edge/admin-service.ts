@@ -20,6 +20,7 @@ import type {
   WebhookEvent,
 } from './api/accounts.ts';
 import type { AdminService, ListedAccount, NewPrice, ReportQuery, ReportSum } from './api/admin.ts';
+import type { ModelLoad, QueueLoad } from './api/admin-metrics.ts';
 import type { LedgerPage, LedgerRow, Page, QueuePage } from './api/books.ts';
 import type { Metered, Outcome } from './api/service.ts';
 import type { KeyRing } from './auth.ts';
@@ -27,7 +28,7 @@ import { bearer, isAdminKey, randomBase62 } from './auth.ts';
 import type { CardCache } from './catalog/cache.ts';
 import { CATALOG_NAME } from './catalog/object.ts';
 import { DIRECTORY_NAME } from './directory/object.ts';
-import type { Env } from './env.ts';
+import { type Env, queueShards } from './env.ts';
 import { DEFAULT_LIMITS } from './ledger/limits.ts';
 import type { FallbackPolicy } from './queue/policy.ts';
 import { queueName } from './queue/shards.ts';
@@ -259,7 +260,7 @@ export class EdgeAdmin implements AdminService {
 
   async queueJobs(model: string, shard: number, { after, limit }: Page): Promise<Outcome<QueuePage>> {
     const jobs = await this.#env.QUEUE.getByName(queueName(model, shard)).jobs(after, limit);
-    return { ok: true, value: { jobs, shards: 1 } };
+    return { ok: true, value: { jobs, shards: queueShards(this.#env) } };
   }
 
   async ledger(accountId: string, { after, limit }: Page): Promise<Outcome<LedgerPage>> {
@@ -273,6 +274,17 @@ export class EdgeAdmin implements AdminService {
     if (this.#env.REPORTS === undefined)
       return { ok: false, failure: { code: 'not_configured', reason: 'there is no D1 database bound as REPORTS' } };
     return { ok: true, value: await new Report(this.#env.REPORTS).rows(accountId, page) };
+  }
+
+  async loads(): Promise<ModelLoad[]> {
+    const cards = await this.#env.CATALOG.getByName(CATALOG_NAME).list();
+    const shards = Array.from({ length: queueShards(this.#env) }, (_, shard) => shard);
+    return Promise.all(
+      cards.map(async ({ id }) => {
+        const loads = await Promise.all(shards.map((shard) => this.#env.QUEUE.getByName(queueName(id, shard)).load()));
+        return { model: id, ...together(loads) };
+      }),
+    );
   }
 
   /** A key that this actor may change: a worker's is the operator's alone. */
@@ -300,3 +312,14 @@ function isAccountId(id: string): boolean {
 
 const rootOnly = { code: 'scope_missing', scope: 'root' } as const;
 const unknownAccount = { ok: false, failure: { code: 'not_found', what: 'account' } } as const;
+
+/** Of all shards of a model. A worker has a connection to each of them. */
+function together(loads: readonly QueueLoad[]): QueueLoad {
+  const sum = (value: (load: QueueLoad) => number) => loads.reduce((all, load) => all + value(load), 0);
+  return {
+    waiting: sum(({ waiting }) => waiting),
+    running: sum(({ running }) => running),
+    workers: Math.max(...loads.map(({ workers }) => workers)),
+    freeSlots: sum(({ freeSlots }) => freeSlots),
+  };
+}

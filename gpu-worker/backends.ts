@@ -13,16 +13,19 @@ export interface BackendChoice {
   /** Of a GPU's products; null: float16 where the GPU has it. */
   dtype: 'float16' | 'float32' | null;
   deterministic: boolean;
+  /** Whether a GPU may multiply by subgroup matrices. */
+  matrices: boolean;
   /** Of the CPU's kernels. */
   threads: number;
 }
 
-/** --backend, --dtype and --deterministic. */
+/** --backend, --dtype, --deterministic and --subgroup-matrices. */
 export function backendChoice(options: Options): BackendChoice {
   return {
     name: (options.text('backend') ?? 'auto') as BackendChoice['name'],
     dtype: options.text('dtype') as BackendChoice['dtype'],
     deterministic: options.on('deterministic'),
+    matrices: options.toggle('subgroup-matrices') ?? true,
     threads: options.number('threads') ?? 1,
   };
 }
@@ -66,13 +69,14 @@ async function openAnyGpu(choice: BackendChoice): Promise<Backend> {
   return backend;
 }
 
-function openGpu({ dtype, deterministic }: BackendChoice, adapter: 'real' | 'any'): Promise<WebGpuBackend> {
+function openGpu({ dtype, deterministic, matrices }: BackendChoice, adapter: 'real' | 'any'): Promise<WebGpuBackend> {
   return openWebGpuBackend({
     adapter,
     precision: dtype === 'float32' ? 'f32' : 'auto',
     // Every index that comes from outside is checked before a kernel sees it, and tests run with clamped accesses.
     bounds: 'none',
     deterministic,
+    matrices: matrices ? 'auto' : 'none',
   });
 }
 

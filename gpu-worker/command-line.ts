@@ -37,9 +37,16 @@ const AMBIENT = new Set(['HOSTNAME', 'PORT', 'REVISION', 'THREADS', 'API_KEY']);
 export class Options {
   readonly positionals: readonly string[];
   readonly #values: Map<string, Value>;
-  constructor(positionals: readonly string[], values: Map<string, Value>) {
+  readonly #given: ReadonlySet<string>;
+  /** `given`: those of `values` that were on the command line. */
+  constructor(positionals: readonly string[], values: Map<string, Value>, given: ReadonlySet<string> = new Set()) {
     this.positionals = positionals;
     this.#values = values;
+    this.#given = given;
+  }
+  /** Whether it was on the command line; a variable of the environment may be meant for another program. */
+  given(name: string): boolean {
+    return this.#given.has(name);
   }
   has(name: string): boolean {
     return this.#values.has(name);
@@ -99,6 +106,7 @@ export function parseOptions(command: Command, args: readonly string[], environm
       throw usage(`--${name} and --no-${name} exclude each other`);
     values.set(name, decided);
   }
+  const given = new Set(values.keys());
   for (const name of command.pending) {
     const variable = name.toUpperCase().replaceAll('-', '_');
     if (environment[variable] && !AMBIENT.has(variable)) throw usage(`${variable}: --${name} is not supported yet`);
@@ -113,7 +121,7 @@ export function parseOptions(command: Command, args: readonly string[], environm
     throw usage(`"${positionals[command.positionals.length]}" was not expected; see --help`);
   if (positionals.length < command.positionals.length - (repeats ? 1 : 0))
     throw usage(`${command.positionals[positionals.length]} is missing; see --help`);
-  return new Options(positionals, values);
+  return new Options(positionals, values, given);
 }
 
 interface Spelling {

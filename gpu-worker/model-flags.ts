@@ -55,6 +55,10 @@ export const MODEL_FLAGS = {
     help: 'one order of summation: a text does not depend on what else runs (always so on wasm)',
     env: 'DETERMINISTIC',
   },
+  'subgroup-matrices': {
+    kind: 'toggle',
+    help: "multiply prompts on a GPU's matrix units where WebGPU offers them (on); --no-subgroup-matrices",
+  },
   threads: {
     kind: 'integer',
     minimum: 1,

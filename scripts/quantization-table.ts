@@ -68,6 +68,7 @@ async function measure(method: string, stories: readonly string[]): Promise<Meas
     name: options.backend as BackendName,
     dtype: null,
     deterministic: true,
+    matrices: false,
     threads: 1,
   });
   const tables = new Set([config.tensors.embedding, config.tensors.head]);

@@ -11,7 +11,7 @@ import { KvPages } from './kv-pages.ts';
 import { PromptEncoder } from './prompt.ts';
 import { type RowRequest, RowSampler } from './row-sampler.ts';
 import { resolveSampling, type Sampled } from './sampler.ts';
-import { Scheduler, type SchedulerLimits } from './scheduler.ts';
+import { type Chunk, Scheduler, type SchedulerLimits } from './scheduler.ts';
 import { finishReason, newTokensOf, type Sequence } from './sequence.ts';
 
 /** Tokens in a page: vLLM's and TGI's paged size; small enough that a short answer wastes little. */
@@ -22,6 +22,12 @@ export interface EngineOptions extends SchedulerLimits {
   maxCachedTokens: number;
   /** null or absent: what the backend likes best. */
   kvDtype?: KvDtype | null;
+  /** What prompt and answer together may have; absent: the model's context. */
+  maxContextTokens?: number;
+  /** What a prompt may have; absent: what leaves room for a token. */
+  maxPromptTokens?: number;
+  /** Sees every batch before it runs. */
+  onBatch?: (chunks: readonly Chunk[]) => void;
 }
 
 /** What a step did for one job. `from`: place of the token among the answer's. */
@@ -45,6 +51,8 @@ export class Engine {
   readonly #scheduler: Scheduler;
   readonly #eosTokenIds: ReadonlySet<number>;
   readonly #sequences = new Map<string, Sequence>();
+  readonly #maxPromptTokens: number;
+  readonly #onBatch: (chunks: readonly Chunk[]) => void;
   /** Jobs whose answer was whole when they came, and its end. */
   readonly #whole = new Map<string, EngineEvent>();
   #stepTokens = 0;
@@ -56,15 +64,23 @@ export class Engine {
     this.#eosTokenIds = new Set(config.eosTokenIds);
     this.#pages = new KvPages(Math.ceil(options.maxCachedTokens / PAGE_TOKENS), PAGE_TOKENS);
     this.#scheduler = new Scheduler(this.#pages, options);
-    this.#contextTokens = Math.min(config.contextTokens, this.#pages.pages * PAGE_TOKENS);
+    const maxContextTokens = options.maxContextTokens ?? config.contextTokens;
+    this.#contextTokens = Math.min(config.contextTokens, maxContextTokens, this.#pages.pages * PAGE_TOKENS);
     this.#prompts = new PromptEncoder(tokenizer, template, this.#contextTokens);
     this.#kvDtype = options.kvDtype ?? null;
+    this.#maxPromptTokens = options.maxPromptTokens ?? this.#contextTokens;
+    this.#onBatch = options.onBatch ?? (() => {});
     this.#allocateKv();
   }
 
   /** Jobs that wait or run. */
   get numJobs(): number {
     return this.#sequences.size;
+  }
+
+  /** Those of them that wait for a place. */
+  get numWaiting(): number {
+    return this.#scheduler.numWaiting;
   }
 
   /** Tokens that the last step computed. */
@@ -99,6 +115,7 @@ export class Engine {
     const chunks = this.#scheduler.next();
     this.#stepTokens = chunks.reduce((sum, { count }) => sum + count, 0);
     if (chunks.length === 0) return this.#endWhole();
+    this.#onBatch(chunks);
     const logits = this.#graph.enqueue(makeBatch(chunks, PAGE_TOKENS, 'ends'));
     const ready = chunks
       .filter(({ sequence, count }) => sequence.numCachedTokens + count === sequence.ids.length)
@@ -147,6 +164,13 @@ export class Engine {
       });
     if (promptIds.length === 0)
       return raise({ code: 'invalid_request', param: 'prompt', reason: 'the prompt is empty' });
+    if (promptIds.length > this.#maxPromptTokens)
+      return raise({
+        code: 'context_exceeded',
+        promptTokens: promptIds.length,
+        maxNewTokens: 1,
+        contextTokens: this.#maxPromptTokens,
+      });
     const room = contextTokens - promptIds.length;
     if (room < (job.maxNewTokens ?? 1))
       return raise({

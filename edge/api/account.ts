@@ -67,6 +67,7 @@ function describe(app: OpenAPIHono<ApiEnv>): void {
         400: json('A parameter is wrong', ErrorBody),
         401: json('The key is wrong or missing', ErrorBody),
         403: json('The key lacks the scope "client" or "admin"', ErrorBody),
+        404: json('`ledger_missing`: a server without an edge keeps no accounts and no ledger', ErrorBody),
       },
     });
   const rowsOrBuckets = z.object({ ...RowsQuery.shape, ...BucketsQuery.omit({ limit: true }).shape });

@@ -23,6 +23,7 @@ import type {
 import { accountAdminRoutes } from './admin-accounts.ts';
 import { bookAdminRoutes } from './admin-books.ts';
 import { keyAdminRoutes } from './admin-keys.ts';
+import { type ModelLoad, metricsAdminRoutes } from './admin-metrics.ts';
 import { priceAdminRoutes } from './admin-prices.ts';
 import { reportAdminRoutes } from './admin-report.ts';
 import { describeAdmin, readBody } from './admin-route.ts';
@@ -106,6 +107,8 @@ export interface AdminService {
   ledger(accountId: string, page: Page): Promise<Outcome<LedgerPage>>;
   /** The reporting copy's rows of one account, in the ledger's order. */
   exported(accountId: string, page: Page): Promise<Outcome<LedgerRow[]>>;
+  /** Of every model that is known. */
+  loads(): Promise<ModelLoad[]>;
 }
 export type ResolveAdmin = (c: Context) => AdminService;
 
@@ -131,13 +134,14 @@ const OWN_ROUTE = /^\/admin\/accounts\/([0-9A-Za-z]{12})(\/(keys|usage|usage\.cs
 export function adminRoutes(resolve: ResolveAdmin): OpenAPIHono<ApiEnv> {
   const app = new OpenAPIHono<ApiEnv>();
   describe(app);
-  app.use('/admin/*', administrators(resolve));
+  for (const path of ['/admin/*', '/metrics']) app.use(path, administrators(resolve));
   app.route('/', accountAdminRoutes(resolve));
   app.route('/', keyAdminRoutes(resolve));
   app.route('/', priceAdminRoutes(resolve));
   app.route('/', webhookAdminRoutes(resolve));
   app.route('/', reportAdminRoutes(resolve));
   app.route('/', bookAdminRoutes(resolve));
+  app.route('/', metricsAdminRoutes(resolve));
   // Hub ids have a slash, which clients send encoded or as it is.
   app.put('/admin/models/:model{.+}', async (c) => {
     const model = name.safeParse(c.req.param('model'));

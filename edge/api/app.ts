@@ -7,6 +7,7 @@ import { accountRoutes } from './account.ts';
 import { chatRoutes } from './chat.ts';
 import { completionRoutes } from './completions.ts';
 import { docsPage } from './docs.ts';
+import { healthHandler, type IsHealthy } from './health.ts';
 import { modelRoutes } from './models.ts';
 import { API_DOCUMENT, BEARER } from './openapi.ts';
 import { refuse } from './refusal.ts';
@@ -28,8 +29,8 @@ const EXPOSED_HEADERS = [
   'x-ratelimit-reset-tokens',
 ];
 
-/** The app, to be served as it is or given further routes. `resolve` names the service behind a request. */
-export function createApi(resolve: Resolve): OpenAPIHono<ApiEnv> {
+/** The app, to be served as it is or given further routes. `resolve` names the service behind a request; `isHealthy` is asked by /health. */
+export function createApi(resolve: Resolve, isHealthy: IsHealthy = async () => true): OpenAPIHono<ApiEnv> {
   const app = new OpenAPIHono<ApiEnv>();
   app.use(async (c, next) => {
     nameRequest(c, crypto.randomUUID());
@@ -49,7 +50,10 @@ export function createApi(resolve: Resolve): OpenAPIHono<ApiEnv> {
   app.onError((error, c) => refuse(c, failureOf(error)));
   app.notFound((c) => refuse(c, { code: 'route_not_found' }));
 
-  app.get('/health', (c) => c.body(null, 200));
+  const health = healthHandler(isHealthy);
+  app.get('/health', health);
+  // TGI's health, for clients that ask the root.
+  app.get('/', health);
   app.openAPIRegistry.registerComponent('securitySchemes', 'bearer', BEARER);
   app.route('/', chatRoutes(resolve));
   app.route('/', completionRoutes(resolve));

@@ -38,8 +38,6 @@ export function tgiRoutes(resolve: Resolve): OpenAPIHono<ApiEnv> {
     describeRoute(app, route);
     app.post(route, keyed, (c) => generate(c, route));
   }
-  // TGI's health, for clients that ask the root.
-  app.get('/', (c) => c.body(null, 200));
   return app;
 }
 

@@ -11,8 +11,10 @@ export const LIMIT_BYTES = 96_000_000;
 const BASE_HEAP_BYTES = 6_300_000;
 /** Heap of a tokenizer for each byte of its tokenizer.json: strings and maps of vocabulary and merges. Measured likewise. */
 const TOKENIZER_HEAP_FACTOR = 6;
+/** Up to here what is left becomes context beyond the least: JavaScript's heap grows by its garbage before it is collected. */
+const CONTEXT_LIMIT_BYTES = 92_000_000;
 /** Intermediates of one step. Its tokens follow from this. */
-const STEP_BYTES = 4_000_000;
+const STEP_BYTES = 2_000_000;
 const MAX_STEP_TOKENS = 64;
 /** Below this, or the model's own if that is shorter, a context is of no use. */
 const MIN_CONTEXT_TOKENS = 512;
@@ -65,14 +67,13 @@ export function planMemory(file: string, outline: ModelOutline, options: PlanOpt
   const heapBytes = BASE_HEAP_BYTES + TOKENIZER_HEAP_FACTOR * tokenizerBytes + largestBytes;
 
   const tokenBytes = stepBytesPerToken(config);
-  const stepTokens = Math.min(MAX_STEP_TOKENS, Math.max(slots, Math.floor(STEP_BYTES / tokenBytes)));
-  const stepBytes = stepTokens * tokenBytes;
+  const logitBytes = slots * config.vocabSize * 4;
+  const stepTokens = Math.min(MAX_STEP_TOKENS, Math.max(slots, Math.floor((STEP_BYTES - logitBytes) / tokenBytes)));
+  const stepBytes = stepTokens * tokenBytes + logitBytes;
   const perToken = kvBytesPerToken({ ...config, dtype: kvDtype });
-  const room = Math.floor((limitBytes - weightBytes - heapBytes - stepBytes) / perToken);
-  const cachedTokens = Math.min(room, slots * config.contextTokens, MAX_CACHED_TOKENS);
   const least = Math.min(MIN_CONTEXT_TOKENS, config.contextTokens);
-  if (cachedTokens < least) {
-    const needed = weightBytes + heapBytes + stepBytes + least * perToken;
+  const needed = weightBytes + heapBytes + stepBytes + least * perToken;
+  if (needed > limitBytes) {
     throw new NibbleError({
       code: 'model_unsupported',
       file,
@@ -82,6 +83,8 @@ export function planMemory(file: string, outline: ModelOutline, options: PlanOpt
         `${least * perToken} of ${kvDtype} keys and values for ${least} tokens, ${stepBytes} of a step's intermediates, ${heapBytes} of JavaScript heap`,
     });
   }
+  const room = Math.floor((Math.min(limitBytes, CONTEXT_LIMIT_BYTES) - needed) / perToken);
+  const cachedTokens = Math.min(least + Math.max(0, room), slots * config.contextTokens, MAX_CACHED_TOKENS);
   const contextTokens = Math.min(config.contextTokens, cachedTokens);
   return {
     weightBytes,
@@ -120,16 +123,8 @@ function countOf({ shape }: TensorEntry): number {
   return shape.reduce((product, size) => product * size, 1);
 }
 
-/** f32 intermediates of all layers, which stay until the step ends, and a row of logits. */
-function stepBytesPerToken({
-  layers,
-  hidden,
-  heads,
-  kvHeads,
-  headDim,
-  intermediate,
-  vocabSize,
-}: ModelOutline['config']) {
+/** f32 intermediates of one layer, whose places the next one takes. Logits are of the sequences' last tokens alone. */
+function stepBytesPerToken({ hidden, heads, kvHeads, headDim, intermediate }: ModelOutline['config']) {
   const attention = (heads + 2 * kvHeads) * headDim + heads * headDim;
-  return 4 * (layers * (4 * hidden + attention + 3 * intermediate) + 2 * hidden + vocabSize);
+  return 4 * (6 * hidden + attention + 3 * intermediate);
 }

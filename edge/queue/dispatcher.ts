@@ -1,5 +1,6 @@
 /** Dispatcher: the life of every job in one queue object, from submission over leases and frames to its end and settlement. */
 import type { Frame, HeldLease } from '../../core/protocol.ts';
+import type { QueueLoad } from '../api/admin-metrics.ts';
 import type { JobEvent, Outcome } from '../api/service.ts';
 import type { Grant } from '../ledger/grant.ts';
 import { Booking } from './booking.ts';
@@ -59,8 +60,19 @@ export class Dispatcher {
     return this.#jobs.size === 0;
   }
 
+  /** What there is to do and who is there to do it. The fallback is no worker. */
+  load(): QueueLoad {
+    const seats = this.#sockets.seats(Date.now()).filter((seat) => seat.kind === 'worker');
+    return {
+      waiting: this.#jobs.waiting.length,
+      running: [...this.#jobs.values()].filter((job) => job.lease !== null).length,
+      workers: seats.length,
+      freeSlots: seats.reduce((sum, seat) => sum + Math.max(0, seat.free), 0),
+    };
+  }
+
   /** Jobs that wait less places that are free. */
-  get load(): number {
+  get backlog(): number {
     const seats = eligible(this.#sockets.seats(Date.now()), this.#policy);
     return this.#jobs.waiting.length - seats.reduce((sum, { free }) => sum + Math.max(0, free), 0);
   }
@@ -94,6 +106,7 @@ export class Dispatcher {
     const nowMs = Date.now();
     const job = this.#jobs.get(jobId) ?? this.#store.find(jobId, nowMs);
     if (job === null) return { ok: false, failure: { code: 'job_not_found' } };
+    for (const reader of job.readers) if (reader.closed) job.readers.delete(reader);
     if (job.readers.size >= MAX_READERS)
       return { ok: false, failure: { code: 'rate_limited', limit: 'concurrency', retryAfterS: 2 } };
     this.#jobs.keep(job);

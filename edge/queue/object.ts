@@ -4,6 +4,7 @@ import type { Failure } from '../../core/errors.ts';
 import { toHttp } from '../../core/errors.ts';
 import type { Job } from '../../core/protocol.ts';
 import { PING, PONG, PROTOCOL_VERSION, parseMessage, WorkerMessage } from '../../core/protocol.ts';
+import type { QueueLoad } from '../api/admin-metrics.ts';
 import type { QueueJob } from '../api/books.ts';
 import type { Caller } from '../api/service.ts';
 import { CATALOG_NAME } from '../catalog/object.ts';
@@ -87,6 +88,11 @@ export class QueueObject extends DurableObject<Env> {
     return jobsAfter(this.ctx.storage.sql, after, limit);
   }
 
+  /** For /metrics. */
+  load(): QueueLoad {
+    return this.#dispatcher.load();
+  }
+
   /** What each reader of a job holds in memory. */
   readers(): ReaderLoad[] {
     return this.#dispatcher.readers();
@@ -158,7 +164,7 @@ export class QueueObject extends DurableObject<Env> {
 
   /** With this queue's load, by which the edge chooses among shards. */
   #loaded(response: Response): Response {
-    response.headers.set(LOAD, String(this.#dispatcher.load));
+    response.headers.set(LOAD, String(this.#dispatcher.backlog));
     return response;
   }
 

@@ -31,8 +31,11 @@ export const CHECKPOINT_MS = 2_000;
 export const WAITING_MS = 2_500;
 /** A job without a reader, after the object was restarted, is cancelled when nobody re-attaches in this time. */
 export const REATTACH_MS = 10_000;
-/** Readers of one job at once: each may hold a buffer, and replays are held to no other limit. */
-export const MAX_READERS = 16;
+/**
+ * Readers of one job at once: each may hold a buffer, and replays are held to no other limit. One whose client went away quietly is a reader
+ * until the next write, so a client that is cut off again and again has several for a while.
+ */
+export const MAX_READERS = 64;
 /** An ended job stays readable for this long, one with an idempotency key longer. */
 export const KEEP_ENDED_MS = 600_000;
 /** While anything is not settled the object wakes at least this often, even after a crash. */

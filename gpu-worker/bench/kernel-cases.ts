@@ -1,7 +1,14 @@
 /** KernelCases: the ops of a model's step, each at decode and prefill sizes, with the bytes and operations that it cannot do without. */
 import { makeBatch } from '../../core/engine/batch.ts';
 import { PAGE_TOKENS } from '../../core/engine/engine.ts';
-import { type Activation, type Backend, type Batch, kvBytesPerToken, type Linear } from '../../core/model/backend.ts';
+import {
+  type Activation,
+  type Backend,
+  type Batch,
+  type KvDtype,
+  kvBytesPerToken,
+  type Linear,
+} from '../../core/model/backend.ts';
 import type { KernelCase } from './kernel-clock.ts';
 import { RandomWords } from './random-words.ts';
 import { layerMatrices, type MatrixShape, type ModelShape } from './shape.ts';
@@ -31,6 +38,8 @@ export interface KernelSizes {
   promptTokens: number;
   /** Tokens that each decoded sequence attends to. */
   context: number;
+  /** Of the pages. */
+  kvDtype: KvDtype;
   seed: number;
 }
 
@@ -49,8 +58,8 @@ export class KernelCases {
     const decodePages = Math.max(...batches) * Math.ceil(context / PAGE_TOKENS);
     const pages = Math.max(decodePages, Math.ceil(promptTokens / PAGE_TOKENS));
     const { layers, heads, kvHeads, hidden } = shape;
-    const dtype = backend.defaultKvDtype;
-    backend.allocateKv({ layers, kvHeads, headDim: hidden / heads, pages, pageTokens: PAGE_TOKENS, dtype });
+    const pageShape = { headDim: hidden / heads, pages, pageTokens: PAGE_TOKENS, dtype: sizes.kvDtype };
+    backend.allocateKv({ layers, kvHeads, ...pageShape });
   }
 
   /** Cases of each different matrix, loaded as it is asked for, often enough that no cache holds it. */
@@ -111,7 +120,7 @@ export class KernelCases {
     const batch = kind === 'decode' ? this.#decodeBatch(rows) : this.#prefillBatch();
     const norm = backend.loadVector(this.#random.uniform(hidden, 0.9, 1.1), 'norm');
     const halfTurn = new Float32Array((rows * headDim) / 2).fill(Math.SQRT1_2);
-    const kvBytes = kvBytesPerToken({ layers: 1, kvHeads, headDim, dtype: backend.defaultKvDtype });
+    const kvBytes = kvBytesPerToken({ layers: 1, kvHeads, headDim, dtype: this.#sizes.kvDtype });
     const options = { heads, scale: 1 / Math.sqrt(headDim), window: null, softcap: null, alibiSlopes: null };
     const seen = kind === 'decode' ? rows * this.#sizes.context : rows;
     // A decoded token meets its whole context, a prompt's on average half of it.

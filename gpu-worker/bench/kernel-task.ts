@@ -2,6 +2,7 @@
 import type { Backend } from '../../core/model/backend.ts';
 import { backendChoice, openBackend } from '../backends.ts';
 import type { Options } from '../command-line.ts';
+import { kvDtypeOf } from '../model-flags.ts';
 import { commitOf, deviceOf, measurableOf } from './device.ts';
 import { compareGemv } from './gemv.ts';
 import { KernelCases, type NamedCase } from './kernel-cases.ts';
@@ -26,7 +27,8 @@ export async function benchKernels(options: Options, counts: TaskCounts): Promis
   const context = counts.context === 0 ? 1024 : counts.context;
   const backend = await openBackend(backendChoice(options));
   try {
-    const sizes = { ...counts, shape: parseShape(text), format, head, context, seed: SEED };
+    const kvDtype = kvDtypeOf(options) ?? backend.defaultKvDtype;
+    const sizes = { ...counts, shape: parseShape(text), format, head, context, kvDtype, seed: SEED };
     const { timed, limits } = await timeAll(backend, new KernelCases(backend, sizes));
     const results = [...limitResults(limits), ...timed.flatMap((found) => caseResults(found, limits))];
     const names = rivalsOf(options, 'gemv');
@@ -37,7 +39,13 @@ export async function benchKernels(options: Options, counts: TaskCounts): Promis
       device: deviceOf(backend),
       commit: commitOf(),
       backend: backend.name,
-      settings: { shape: text, weights: formatLabel(format), head: formatLabel(head), context },
+      settings: {
+        shape: text,
+        weights: formatLabel(format),
+        head: formatLabel(head),
+        'keys and values': kvDtype,
+        context,
+      },
       ...rivals,
       results: [...results, ...rivals.results],
     };

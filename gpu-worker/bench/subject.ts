@@ -4,6 +4,7 @@ import type { Graph } from '../../core/model/graph.ts';
 import { backendChoice, openBackend } from '../backends.ts';
 import { type Options, usage } from '../command-line.ts';
 import { loadModel } from '../loader.ts';
+import { kvDtypeOf } from '../model-flags.ts';
 import { progressBar } from '../progress.ts';
 import { makeRandomModel } from './random-model.ts';
 import { DEFAULT_SHAPE, type ModelShape, parseShape } from './shape.ts';
@@ -30,7 +31,7 @@ async function loaded(options: Options, modelId: string, contextTokens: number):
   const { graph, quantization } = await loadModel(options, 'optional');
   const { hidden, layers, intermediate: ffn, heads, kvHeads, vocabSize: vocab, contextTokens: limit } = graph.config;
   if (contextTokens > limit) throw usage(`${contextTokens} tokens a sequence are asked for; the model has ${limit}`);
-  const kvDtype = graph.backend.defaultKvDtype;
+  const kvDtype = kvDtypeOf(options) ?? graph.backend.defaultKvDtype;
   const settings = { model: modelId, weights: quantization ?? 'plain', 'keys and values': kvDtype };
   return { graph, shape: { hidden, layers, ffn, heads, kvHeads, vocab }, settings, kvDtype };
 }
@@ -43,7 +44,7 @@ async function madeUp(options: Options, contextTokens: number): Promise<Subject>
   const backend = await openBackend(backendChoice(options));
   const onMatrix = progressBar('Making weights');
   const graph = await makeRandomModel(backend, { shape, format, head, tied, contextTokens, seed: SEED, onMatrix });
-  const kvDtype = backend.defaultKvDtype;
+  const kvDtype = kvDtypeOf(options) ?? backend.defaultKvDtype;
   const settings = {
     shape: text,
     weights: formatLabel(format),

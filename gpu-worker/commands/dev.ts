@@ -1,5 +1,6 @@
 /** Dev: the edge in workerd and one worker, or the edge's fallback alone, on this machine, with one command. */
 import { type ChildProcess, fork } from 'node:child_process';
+import { existsSync } from 'node:fs';
 import { writeFile } from 'node:fs/promises';
 import { join, resolve } from 'node:path';
 import process from 'node:process';
@@ -61,6 +62,7 @@ async function run(options: Options): Promise<void> {
   const model =
     options.text('served-model-name') ?? (options.has('model-id') ? resolve(modelId).split('/').pop()! : DEMO_NAME);
   const alone = options.on('no-worker');
+  if (alone) refuseFarModel(modelId);
   const store = options.text('store') === 's3' ? 's3' : 'none';
   if (store === 's3' && alone) throw usage('--store s3 is what a worker loads from; --no-worker has none');
   if (store === 's3' && isS3(modelId))
@@ -106,6 +108,14 @@ async function run(options: Options): Promise<void> {
     if (worker !== null) await stopWorker(worker);
     await edge?.stop();
   }
+}
+
+/** The fallback's model is copied from a directory. */
+function refuseFarModel(modelId: string): void {
+  const only = '--no-worker serves a model from a directory of this machine';
+  if (isS3(modelId)) throw usage(`${only}; nibble weights pull ${modelId} DIR makes one`);
+  if (!existsSync(modelId))
+    throw usage(`${only}; there is none at ${modelId}, and a model on the Hub has to be downloaded first`);
 }
 
 /** The model's address in the local S3. What is there already is not sent again. */

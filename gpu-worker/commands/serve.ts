@@ -1,15 +1,14 @@
-/** Serve: a worker that loads a model, links to the edge and answers its jobs until it is told to drain. */
+/** Serve: a worker that loads a model, links to the edge and answers its jobs until it is told to drain; without an edge it serves HTTP itself. */
 import { randomUUID } from 'node:crypto';
 import process from 'node:process';
-import { Engine } from '../../core/engine/engine.ts';
 import { NibbleError } from '../../core/errors.ts';
 import type { Frame } from '../../core/protocol.ts';
 import { type Command, type Options, usage } from '../command-line.ts';
 import { Journal } from '../journal.ts';
-import { kvSize } from '../kv-size.ts';
 import { Links } from '../links.ts';
-import { loadModel } from '../loader.ts';
-import { kvDtypeOf, MODEL_FLAGS, PENDING_MODEL_FLAGS } from '../model-flags.ts';
+import { MODEL_FLAGS, PENDING_MODEL_FLAGS } from '../model-flags.ts';
+import { openServedModel } from '../served-model.ts';
+import { DEFAULT_CONCURRENT_REQUESTS, PENDING_TGI_FLAGS, STANDALONE_FLAGS } from '../standalone/flags.ts';
 import { Worker } from '../worker.ts';
 
 const DEFAULT_SLOTS = 32;
@@ -17,7 +16,7 @@ const DEFAULT_DRAIN_S = 90;
 
 export const serve: Command = {
   name: 'serve',
-  summary: 'a worker: loads a model, links to the edge, runs its jobs',
+  summary: 'loads a model and runs jobs of the edge, or serves HTTP itself',
   positionals: [],
   flags: {
     ...MODEL_FLAGS,
@@ -32,8 +31,22 @@ export const serve: Command = {
     'max-concurrent-requests': {
       kind: 'integer',
       minimum: 1,
-      help: `jobs at once (${DEFAULT_SLOTS})`,
+      help: `with an edge: jobs at once (${DEFAULT_SLOTS}); without: requests that run or wait, one more is a 429 (${DEFAULT_CONCURRENT_REQUESTS})`,
       env: 'MAX_CONCURRENT_REQUESTS',
+    },
+    ...STANDALONE_FLAGS,
+    'max-input-tokens': {
+      kind: 'integer',
+      minimum: 1,
+      help: 'tokens of a prompt (one less than --max-total-tokens)',
+      env: 'MAX_INPUT_TOKENS',
+      synonyms: ['max-input-length'],
+    },
+    'max-total-tokens': {
+      kind: 'integer',
+      minimum: 2,
+      help: "tokens of prompt and answer (the model's context, as far as the cache holds it)",
+      env: 'MAX_TOTAL_TOKENS',
     },
     'max-batch-prefill-tokens': {
       kind: 'integer',
@@ -60,47 +73,32 @@ export const serve: Command = {
       env: 'JOURNAL',
     },
   },
-  pending: [
-    ...PENDING_MODEL_FLAGS,
-    'max-input-tokens',
-    'max-total-tokens',
-    'max-waiting-tokens',
-    'hostname',
-    'port',
-    'api-key',
+  pending: [...PENDING_MODEL_FLAGS, ...PENDING_TGI_FLAGS],
+  examples: [
+    'nibble serve --model-id models/demo/gptq-int4 --edge http://localhost:8787 --token nbl_…',
+    'nibble serve --model-id models/demo/gptq-int4 --port 8080 --api-key secret',
   ],
-  examples: ['nibble serve --model-id models/demo/gptq-int4 --edge http://localhost:8787 --token nbl_…'],
   run,
 };
 
 async function run(options: Options): Promise<void> {
   const hadChannel = process.connected;
   const edge = options.text('edge');
-  if (edge === null) throw usage('--edge is missing; serving without an edge is not supported yet');
+  if (edge === null) {
+    // The HTTP surfaces and their libraries are loaded where they are used.
+    const { serveStandalone } = await import('../standalone.ts');
+    return serveStandalone(options);
+  }
+  for (const name of Object.keys(STANDALONE_FLAGS))
+    if (options.given(name)) throw usage(`--${name} is for serving without an edge; --edge is given`);
   if (!URL.canParse(edge) || !/^https?:$/.test(new URL(edge).protocol))
     throw usage(`--edge is "${edge}"; an http(s) URL is needed`);
   const token = options.required('token');
   const log = (line: string) => process.stderr.write(`${new Date().toISOString()} ${line}\n`);
 
-  const model = await loadModel(options);
-  const { config, tokenizer, template } = model;
-  let { graph, backend } = model;
   const slots = options.number('max-concurrent-requests') ?? DEFAULT_SLOTS;
-  const kv = await kvSize(config, backend, {
-    slots,
-    given: options.number('max-batch-total-tokens'),
-    dtype: kvDtypeOf(options),
-  });
-  const card = model.card(options.text('served-model-name') ?? model.baseName, kv.contextTokens);
-  const engine = new Engine(graph, tokenizer, template, {
-    maxSequences: slots,
-    maxBatchTokens: Math.max(slots, options.number('max-batch-prefill-tokens') ?? 512),
-    maxCachedTokens: kv.tokens,
-    kvDtype: kv.dtype,
-  });
-  log(
-    `${card.id}: ${card.parameters} parameters, ${card.quantization ?? 'not quantized'}, on ${backend.name}; ${slots} slots, ${kv.tokens} tokens of cache`,
-  );
+  const model = await openServedModel(options, slots, log);
+  const { card, engine } = model;
 
   const ended = Promise.withResolvers<void>();
   const workerId = randomUUID();
@@ -111,10 +109,10 @@ async function run(options: Options): Promise<void> {
       : new Journal(path, {
           worker: workerId,
           model: card.id,
-          backend: backend.name,
+          backend: model.backendName,
           started: new Date().toISOString(),
         });
-  const links = new Links({ edge, token, workerId, backend: backend.name, model: card, log }, slots, {
+  const links = new Links({ edge, token, workerId, backend: model.backendName, model: card, log }, slots, {
     onLease: (job, epoch, emittedIds) => worker.lease(job, epoch, emittedIds),
     onCancel: (jobId) => worker.cancel(jobId),
     onLinked: () => {
@@ -128,11 +126,7 @@ async function run(options: Options): Promise<void> {
     links.send(frames);
   };
   const worker = new Worker(engine, send, log, {
-    reload: async () => {
-      await backend.dispose();
-      ({ graph, backend } = await loadModel(options));
-      return graph;
-    },
+    reload: () => model.reload(),
     onBroken: (failure) => ended.reject(new NibbleError(failure)),
   });
   links.connect();
@@ -163,7 +157,7 @@ async function run(options: Options): Promise<void> {
     links.close();
     worker.cancelAll();
     await worker.idle();
-    await backend.dispose();
+    await model.dispose();
     journal?.close();
   }
 }

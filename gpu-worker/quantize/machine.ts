@@ -35,5 +35,5 @@ export async function openMachine(backend: 'auto' | BackendName, threads: number
 /** In full precision and one order of summation, so that the same data gives the same bytes. */
 function choiceOf(name: 'auto' | BackendName): BackendChoice {
   const isGpu = name === 'webgpu' || name === 'cuda';
-  return { name, dtype: isGpu ? 'float32' : null, deterministic: true, threads: 1 };
+  return { name, dtype: isGpu ? 'float32' : null, deterministic: true, matrices: false, threads: 1 };
 }

@@ -1,4 +1,5 @@
 /** WebGpuBackend: the Backend on Dawn. Ops add dispatches to the step's command buffer; `read` and `top` submit it and wait. */
+import process from 'node:process';
 import type {
   Activation,
   ActivationFunction,
@@ -20,8 +21,8 @@ import { Activations, type GpuActivation, type GpuVector, impossible } from './a
 import { type DeviceOptions, openDevice } from './device.ts';
 import { Gpu } from './gpu.ts';
 import { type GpuRope, KeyValues } from './key-values.ts';
-import { copyLimit, multiplyLimit } from './limits.ts';
-import { Linears } from './linears.ts';
+import { copyLimit, matrixLimit, multiplyLimit } from './limits.ts';
+import { Linears, type Matrices } from './linears.ts';
 import * as rowOps from './row-ops.ts';
 import { StepInputs } from './step-inputs.ts';
 import { top } from './top.ts';
@@ -29,6 +30,8 @@ import { top } from './top.ts';
 export interface WebGpuOptions extends DeviceOptions {
   /** One order of summation per op, so that a token's output does not depend on its batch; slower. */
   deterministic: boolean;
+  /** Whether prefill may multiply by subgroup matrices where the adapter has them; never when deterministic. */
+  matrices: 'auto' | 'none';
 }
 
 export async function openWebGpuBackend(options: WebGpuOptions): Promise<WebGpuBackend> {
@@ -51,15 +54,19 @@ export class WebGpuBackend implements Backend, Measurable {
     this.batchInvariant = options.deterministic;
     this.defaultKvDtype = gpu.features.f16 ? 'f16' : 'f32';
     this.#space = { gpu, activations: new Activations(gpu) };
-    this.#linears = new Linears(this.#space, options);
+    this.#linears = new Linears(this.#space, {
+      deterministic: options.deterministic,
+      ...(options.matrices === 'none' ? { matrices: 'none' } : {}),
+      log: (line) => process.stderr.write(`${line}\n`),
+    });
   }
 
   get device(): string {
-    const { f16, subgroups, subgroupMatrix } = this.gpu.features;
+    const { f16, subgroups } = this.gpu.features;
     const parts = [
       f16 ? 'f16' : 'f32',
       subgroups === null ? 'no subgroups' : `subgroups of ${subgroups.minSize} to ${subgroups.maxSize}`,
-      ...(subgroupMatrix ? ['subgroup matrices'] : []),
+      ...matricesLabel(this.#linears.matrices),
     ];
     return `${this.gpu.opened.description} (WebGPU), ${parts.join(', ')}`;
   }
@@ -69,7 +76,8 @@ export class WebGpuBackend implements Backend, Measurable {
   }
 
   measureMatmul(): Promise<MeasuredRate> {
-    return multiplyLimit(this.gpu);
+    const { matrices } = this.#linears;
+    return matrices.kind === 'used' ? matrixLimit(this.gpu, matrices.shape) : multiplyLimit(this.gpu);
   }
 
   async profile(run: () => Promise<void>): Promise<KernelTime[]> {
@@ -225,5 +233,22 @@ export class WebGpuBackend implements Backend, Measurable {
   #keyValues(layer: number): KeyValues {
     if (this.#kv === null) throw impossible(`no key/value pages for layer ${layer}`);
     return this.#kv;
+  }
+}
+
+/** Which variant of the prefill's products runs, for reports. */
+function matricesLabel(matrices: Matrices): string[] {
+  switch (matrices.kind) {
+    case 'absent':
+      return ['no subgroup matrices'];
+    case 'untried':
+    case 'used': {
+      const { M, N, K } = matrices.shape;
+      return [`subgroup matrices of ${M}x${N}x${K}`];
+    }
+    case 'broken':
+      return [`subgroup matrices off: ${matrices.reason}`];
+    default:
+      return matrices satisfies never;
   }
 }

@@ -7,8 +7,17 @@ export interface GpuFeatures {
   f16: boolean;
   /** Sizes that a subgroup may have on this adapter; null without subgroup operations. */
   subgroups: { minSize: number; maxSize: number } | null;
-  subgroupMatrix: boolean;
+  /** Products of matrices by subgroups, of f16 summed in f32; null where there are none that kernels here are written for. */
+  matrices: MatrixShape | null;
   timestamps: boolean;
+}
+
+/** [M, K] · [K, N], by the threads of one subgroup. */
+export interface MatrixShape {
+  M: number;
+  N: number;
+  K: number;
+  subgroupSize: number;
 }
 
 export interface OpenedDevice {
@@ -65,14 +74,14 @@ export async function openDevice(options: DeviceOptions): Promise<OpenedDevice> 
   const features: GpuFeatures = {
     f16: options.precision === 'auto' && has('shader-f16'),
     subgroups: has('subgroups') ? { minSize: info.subgroupMinSize, maxSize: info.subgroupMaxSize } : null,
-    subgroupMatrix: has(SUBGROUP_MATRIX),
+    matrices: options.precision === 'auto' && has(SUBGROUP_MATRIX) && has('shader-f16') ? matrixShapeOf(info) : null,
     timestamps: has('timestamp-query'),
   };
   const requiredFeatures = [
     ...(features.f16 ? ['shader-f16'] : []),
     ...(features.subgroups === null ? [] : ['subgroups']),
     ...(has('subgroup-size-control') ? ['subgroup-size-control'] : []),
-    ...(features.subgroupMatrix ? [SUBGROUP_MATRIX] : []),
+    ...(features.matrices !== null ? [SUBGROUP_MATRIX] : []),
     ...(features.timestamps ? ['timestamp-query'] : []),
   ] as GPUFeatureName[];
   const device = await adapter.requestDevice({
@@ -107,6 +116,33 @@ async function requestAdapter(bounds: DeviceOptions['bounds']): Promise<GPUAdapt
   ]);
   instances.push(gpu);
   return gpu.requestAdapter({ powerPreference: 'high-performance' });
+}
+
+interface MatrixInfo {
+  subgroupMatrixConfigs?: Iterable<{
+    componentType: string;
+    resultComponentType: string;
+    M: number;
+    N: number;
+    K: number;
+  }>;
+}
+
+/** The largest shape that fits linear_gemm_matrix.wgsl's tiles. Subgroups of one size only: its threads are counted by it. */
+function matrixShapeOf(info: GPUAdapterInfo): MatrixShape | null {
+  const { subgroupMinSize, subgroupMaxSize: subgroupSize } = info;
+  if (subgroupMinSize !== subgroupSize || subgroupSize > 64) return null;
+  const shapes = [...((info as MatrixInfo).subgroupMatrixConfigs ?? [])].filter(
+    ({ componentType, resultComponentType, M, N, K }) =>
+      componentType === 'f16' &&
+      resultComponentType === 'f32' &&
+      32 % M === 0 &&
+      16 % N === 0 &&
+      N >= 4 &&
+      32 % K === 0,
+  );
+  const [largest] = shapes.sort((a, b) => b.M * b.N * b.K - a.M * a.N * a.K);
+  return largest === undefined ? null : { M: largest.M, N: largest.N, K: largest.K, subgroupSize };
 }
 
 /**

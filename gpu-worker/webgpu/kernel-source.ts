@@ -24,8 +24,8 @@ const DIRECTORY = join(import.meta.dirname, 'kernels');
  * another file there. `#repeat i COUNT` … `#end` writes the lines between COUNT times, `$i` as 0, 1, …: unrolled for every driver alike.
  * `@binding(next)` takes the number after the bindings before it. Numbers are declared as `const NAME = value;` after the `enable` lines.
  */
-export function shaderSource(file: string, defines: Defines): string {
-  const lines = expand(file, defines);
+export function shaderSource(file: string, defines: Defines, directory = DIRECTORY): string {
+  const lines = expand(directory, file, defines);
   const constants = Object.entries(defines)
     .filter(([, value]) => typeof value === 'number')
     .map(([name, value]) => `const ${name} = ${value};`);
@@ -58,11 +58,11 @@ function unrolled(file: string, lines: readonly string[], defines: Defines): str
   return unrolled(file, [...lines.slice(0, begin), ...copies.flat(), ...lines.slice(end + 1)], defines);
 }
 
-function expand(file: string, defines: Defines): string[] {
+function expand(directory: string, file: string, defines: Defines): string[] {
   const kept: string[] = [];
   /** For every open `#if`: whether lines are kept inside it. */
   const open: boolean[] = [];
-  unrolled(file, readFileSync(join(DIRECTORY, file), 'utf8').split('\n'), defines).forEach((line, at) => {
+  unrolled(file, readFileSync(join(directory, file), 'utf8').split('\n'), defines).forEach((line, at) => {
     const [, word, rest = ''] = /^#(\w+)\s*(.*)$/.exec(line) ?? [];
     const keeps = open.every(Boolean);
     switch (word) {
@@ -70,7 +70,7 @@ function expand(file: string, defines: Defines): string[] {
         if (keeps) kept.push(line);
         return;
       case 'include':
-        if (keeps) kept.push(...expand(rest.replaceAll('"', ''), defines));
+        if (keeps) kept.push(...expand(directory, rest.replaceAll('"', ''), defines));
         return;
       case 'if': {
         const name = rest.replace('!', '');

@@ -1,5 +1,6 @@
 /** Limits: what this device does at best in WGSL, measured: the copy of memory and plain multiply-adds. */
 import type { MeasuredRate } from '../../core/model/backend.ts';
+import type { MatrixShape } from './device.ts';
 import type { Gpu } from './gpu.ts';
 import { foldGroups } from './row-ops.ts';
 
@@ -11,6 +12,10 @@ const FMA_GROUPS = { real: 8192, software: 64 };
 const FMA_ROUNDS = { real: 4096, software: 256 };
 /** A round's: eight chains of four lanes, a multiply and an add each. */
 const OPERATIONS_PER_ROUND = 64;
+/** A round's products by a subgroup. */
+const PRODUCTS_PER_ROUND = 8;
+const MATRIX_GROUPS = { real: 2048, software: 8 };
+const MATRIX_ROUNDS = { real: 4096, software: 64 };
 const PASSES = 6;
 
 /** A copy counts each byte twice, read and written. Gives its memory back. */
@@ -45,6 +50,22 @@ export async function multiplyLimit(gpu: Gpu): Promise<MeasuredRate> {
     what: `${gpu.features.f16 ? 'f16' : 'f32'} multiply-adds outside matrix units`,
     perSecond: (OPERATIONS_PER_ROUND * rounds * count) / seconds,
   };
+}
+
+/** Of matrix units, which many tokens' products use where they are. */
+export async function matrixLimit(gpu: Gpu, { M, N, K, subgroupSize }: MatrixShape): Promise<MeasuredRate> {
+  const sort = gpu.opened.isSoftware ? 'software' : 'real';
+  const [groups, rounds] = [MATRIX_GROUPS[sort], MATRIX_ROUNDS[sort]];
+  const threads = 4 * subgroupSize;
+  const count = groups * threads;
+  const y = await gpu.permanent(4 * count, 'the sums that measure subgroup matrices');
+  const kernel = gpu.kernels.get('limit_matrix', { THREADS: threads, M, N, K });
+  const seconds = await bestOf(gpu, () =>
+    gpu.dispatch(kernel, { count, rounds, factor: 0.5 }, [y], ...foldGroups(groups)),
+  );
+  y.destroy();
+  const operations = 2 * M * N * K * PRODUCTS_PER_ROUND * rounds * groups * 4;
+  return { what: `f16 subgroup matrices of ${M}x${N}x${K}, summed in f32`, perSecond: operations / seconds };
 }
 
 /** By the host's clock over a few dispatches in one submit, so that the wait for the device counts little; the first pass compiles. */

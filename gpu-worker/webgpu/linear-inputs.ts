@@ -1,9 +1,13 @@
 /** LinearInputs: one activation as the linears of it want it, each form made once. */
 import type { Activation } from '../../core/model/backend.ts';
 import { foldGroups, type Space } from './row-ops.ts';
-import type { GpuLinear } from './weights/gpu-linear.ts';
+import type { GpuLinear, HalvesForm } from './weights/gpu-linear.ts';
 
 const THREADS = 256;
+const ORDERS = [0, 2, 3, 4, 8] as const satisfies readonly HalvesForm['order'][];
+
+/** How activations lie for a kernel: f32; or f16 in an order of prepare_halves.wgsl, for at least so many tokens. */
+export type InputForm = { kind: 'floats' } | ({ kind: 'halves'; tileTokens: number } & HalvesForm);
 
 export class LinearInputs {
   readonly #space: Space;
@@ -17,13 +21,13 @@ export class LinearInputs {
   }
 
   /** In the order of the kernels' first bindings. */
-  of({ input, chunks }: GpuLinear, form: 'floats' | 'halves'): GPUBuffer[] {
+  of({ input, chunks }: GpuLinear, form: InputForm): GPUBuffer[] {
     const { gpu, activations } = this.#space;
     const source = activations.bufferOf(this.#x);
-    if (form === 'halves') {
+    if (form.kind === 'halves') {
       const channels = input.kind === 'channels' ? input.channels : null;
-      const key = `halves:${chunks}:${channels === null ? '' : gpu.pool.idOf(channels)}`;
-      return this.#once(key, () => this.#halve(source, chunks, channels));
+      const key = `${Object.values(form)}:${chunks}:${channels === null ? '' : gpu.pool.idOf(channels)}`;
+      return this.#once(key, () => this.#halve(source, chunks, channels, form));
     }
     switch (input.kind) {
       case 'plain':
@@ -71,12 +75,23 @@ export class LinearInputs {
     return [y];
   }
 
-  #halve(source: GPUBuffer, chunks: number, channels: GPUBuffer | null): GPUBuffer[] {
+  #halve(
+    source: GPUBuffer,
+    chunks: number,
+    channels: GPUBuffer | null,
+    { order, largest, tileTokens }: Extract<InputForm, { kind: 'halves' }>,
+  ): GPUBuffer[] {
     const { gpu } = this.#space;
     const { rows, cols } = this.#x;
-    const halves = this.#take(rows * chunks * 64);
+    const halves = this.#take(Math.ceil(rows / tileTokens) * tileTokens * chunks * 64);
     const factors = this.#take(4 * rows);
-    const kernel = gpu.kernels.get('prepare_halves', { THREADS, PERMUTED: channels !== null });
+    const orders = Object.fromEntries(ORDERS.map((other) => [`ORDER_${other}`, other === order]));
+    const kernel = gpu.kernels.get('prepare_halves', {
+      THREADS,
+      LARGEST: largest,
+      PERMUTED: channels !== null,
+      ...orders,
+    });
     const buffers = [source, halves, factors, ...(channels === null ? [] : [channels])];
     gpu.dispatch(kernel, { tokens: rows, inFeatures: cols, chunks }, buffers, ...foldGroups(rows));
     return [halves, factors];

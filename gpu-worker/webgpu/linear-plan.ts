@@ -1,8 +1,8 @@
 /** LinearPlan: which kernel a product of so many tokens runs, in what grid. */
-import type { GpuFeatures } from './device.ts';
+import type { GpuFeatures, MatrixShape } from './device.ts';
 import type { GpuLinear } from './weights/gpu-linear.ts';
 
-export type LinearPlan = GemvPlan | GemmPlan;
+export type LinearPlan = GemvPlan | GemmPlan | MatrixPlan;
 
 export interface GemvPlan {
   kind: 'gemv';
@@ -27,6 +27,24 @@ export interface GemmPlan {
   shareChunks: number;
 }
 
+/** linear_gemm_matrix.wgsl's: four subgroups, a tile of tokens × 64 rows. */
+export interface MatrixPlan {
+  kind: 'matrix';
+  shape: MatrixShape;
+  tileTokens: 16 | 32 | 64 | 128;
+  /** Subgroups beside each other along the rows; the others follow along the tokens. */
+  subgroupsAcross: 2 | 4;
+  shares: number;
+  shareChunks: number;
+}
+
+/** What a plan may rely on. */
+export interface LinearFeatures {
+  subgroups: GpuFeatures['subgroups'];
+  f16: boolean;
+  matrices: MatrixShape | null;
+}
+
 const GEMV_THREADS = 128;
 /** Most tokens for which weights are read without tiles. */
 const GEMV_TOKENS = 8;
@@ -41,17 +59,17 @@ const LEAST_SHARE_CHUNKS = 8;
 export function planLinear(
   weight: GpuLinear,
   tokens: number,
-  features: Pick<GpuFeatures, 'subgroups' | 'f16'>,
+  features: LinearFeatures,
   deterministic: boolean,
 ): LinearPlan {
-  return tokens <= GEMV_TOKENS || deterministic ? planGemv(weight, tokens, features) : planGemm(weight, tokens);
+  if (tokens <= GEMV_TOKENS || deterministic) return planGemv(weight, tokens, features);
+  const hasFactors = weight.parts.every(({ rowFactors }) => rowFactors !== null);
+  return features.matrices !== null && hasFactors
+    ? planMatrix(weight, tokens, features.matrices)
+    : planGemm(weight, tokens);
 }
 
-function planGemv(
-  weight: GpuLinear,
-  tokens: number,
-  { subgroups, f16 }: Pick<GpuFeatures, 'subgroups' | 'f16'>,
-): GemvPlan {
+function planGemv(weight: GpuLinear, tokens: number, { subgroups, f16 }: LinearFeatures): GemvPlan {
   const usable = subgroups !== null && subgroups.maxSize <= GEMV_THREADS ? subgroups : null;
   const least = usable?.maxSize ?? Math.min(32, GEMV_THREADS);
   const quads = Math.ceil(weight.outFeatures / 4);
@@ -68,16 +86,29 @@ function planGemv(
     team,
     tokens: tokens <= 1 ? 1 : tokens <= 2 ? 2 : tokens <= 4 ? 4 : 8,
     subgroups: usable === null ? 'none' : isAlone ? 'alone' : 'join',
-    halves: f16 && weight.kind === 'gptq' && weight.defines.BITS === 4,
+    halves: f16 && weight.halves !== null,
   };
 }
 
 function planGemm(weight: GpuLinear, tokens: number): GemmPlan {
   const threadTokens = tokens <= 16 ? 2 : tokens <= 32 ? 4 : 8;
-  const tiles = Math.ceil(weight.outFeatures / 64) * Math.ceil(tokens / (8 * threadTokens));
-  const wanted = Math.min(Math.floor(BUSY_TILES / tiles), Math.floor(weight.chunks / LEAST_SHARE_CHUNKS));
-  const shareChunks = Math.ceil(weight.chunks / Math.max(1, wanted));
-  return { kind: 'gemm', threadTokens, shares: Math.ceil(weight.chunks / shareChunks), shareChunks };
+  return { kind: 'gemm', threadTokens, ...sharesOf(weight, tokens, 8 * threadTokens) };
+}
+
+function planMatrix(weight: GpuLinear, tokens: number, shape: MatrixShape): MatrixPlan {
+  const least = tokens <= 16 ? 16 : tokens <= 32 ? 32 : tokens <= 64 ? 64 : 128;
+  // Small matrices make many products of a tile, each with registers of its own.
+  const tileTokens = least === 16 && shape.M > 16 ? 32 : least === 128 && shape.M * shape.N < 256 ? 64 : least;
+  const subgroupsAcross = tileTokens <= 32 ? 4 : 2;
+  return { kind: 'matrix', shape, tileTokens, subgroupsAcross, ...sharesOf(weight, tokens, tileTokens) };
+}
+
+/** How the channels are shared so that tiles of 64 rows fill the device. */
+function sharesOf({ outFeatures, chunks }: GpuLinear, tokens: number, tileTokens: number) {
+  const tiles = Math.ceil(outFeatures / 64) * Math.ceil(tokens / tileTokens);
+  const wanted = Math.min(Math.floor(BUSY_TILES / tiles), Math.floor(chunks / LEAST_SHARE_CHUNKS));
+  const shareChunks = Math.ceil(chunks / Math.max(1, wanted));
+  return { shares: Math.ceil(chunks / shareChunks), shareChunks };
 }
 
 /** The largest power of two up to `value`, at least 1. */

@@ -2,11 +2,13 @@
 import { NibbleError } from '../../core/errors.ts';
 import type { Activation, ActivationFunction, Linear, LinearWeight } from '../../core/model/backend.ts';
 import { type GpuActivation, impossible } from './activations.ts';
-import type { GpuFeatures } from './device.ts';
+import type { GpuFeatures, MatrixShape } from './device.ts';
 import type { Defines } from './kernel-source.ts';
 import type { Kernel } from './kernels.ts';
-import { LinearInputs } from './linear-inputs.ts';
-import { type GemmPlan, type GemvPlan, type LinearPlan, planLinear } from './linear-plan.ts';
+import { type InputForm, LinearInputs } from './linear-inputs.ts';
+import { productDefines, rowFactorDefines, VARIANTS } from './linear-kernels.ts';
+import { type GemmPlan, type GemvPlan, type LinearPlan, type MatrixPlan, planLinear } from './linear-plan.ts';
+import { matrixFault, TRIAL, trialValues, trialWeight } from './matrix-check.ts';
 import { FUNCTION_CODES, foldGroups, type Space } from './row-ops.ts';
 import { neighbouringSubgroups } from './subgroup-layout.ts';
 import { loadBnb4 } from './weights/bnb4.ts';
@@ -23,7 +25,18 @@ export interface LinearsOptions {
   bindingBytes?: number;
   /** `none`: sums in workgroup memory where the device has subgroups. */
   subgroups?: 'none';
+  /** Products by subgroup matrices: of the adapter's shape by default; another, for tests, or none. */
+  matrices?: MatrixShape | 'none';
+  /** Told once, in a sentence, when the adapter's subgroup matrices are given up. */
+  log?: (line: string) => void;
 }
+
+/** Products by subgroup matrices: as the trial at the first load left them. */
+export type Matrices =
+  | { kind: 'absent' }
+  | { kind: 'untried'; shape: MatrixShape }
+  | { kind: 'used'; shape: MatrixShape }
+  | { kind: 'broken'; reason: string };
 
 /** f(gate) to multiply the product with. */
 interface Gate {
@@ -39,21 +52,85 @@ export class Linears {
   readonly #channels = new ChannelBuffers();
   /** Known once the first weight is loaded. */
   #subgroups: GpuFeatures['subgroups'] | undefined;
+  #matrices: Matrices;
+  #trial: Promise<void> | undefined;
 
   constructor(space: Space, options: LinearsOptions) {
     this.#space = space;
     this.#options = options;
+    const shape = options.matrices ?? space.gpu.features.matrices;
+    const isWanted = shape !== null && shape !== 'none' && !options.deterministic;
+    this.#matrices = isWanted ? { kind: 'untried', shape } : { kind: 'absent' };
+  }
+
+  get matrices(): Matrices {
+    return this.#matrices;
   }
 
   /** Repacked on the device. Throws `out_of_memory`, and `model_unsupported` when a few rows exceed the device's bindings. */
   async load(weight: LinearWeight, label: string): Promise<GpuLinear> {
     const { gpu } = this.#space;
     this.#subgroups ??= this.#options.subgroups === 'none' ? null : await neighbouringSubgroups(gpu);
+    this.#trial ??= this.#tryMatrices();
+    await this.#trial;
     if (weight.bias !== null) expectLength(label, 'bias', weight.bias.length, weight.outFeatures);
     const loading = new Loading(gpu, label, this.#options.bindingBytes ?? Number.POSITIVE_INFINITY);
     const linear = await this.#loadKind(loading, weight);
+    if (this.#matrices.kind === 'used') await this.#addRowFactors(loading, linear);
     await loading.finish();
     return linear;
+  }
+
+  /** Not int8's: its products are of integers. */
+  async #addRowFactors(loading: Loading, linear: GpuLinear): Promise<void> {
+    if (linear.kind === 'int8') return;
+    for (const part of linear.parts) part.rowFactors = await loading.permanent(32 * Math.ceil(part.rows / 4));
+    this.#fillRowFactors(linear);
+  }
+
+  #fillRowFactors(linear: GpuLinear): void {
+    const { gpu } = this.#space;
+    const { outFeatures: cols, chunks } = linear;
+    const kernel = gpu.kernels.get(`linear_${linear.kind}`, rowFactorDefines(linear));
+    for (const { rows, first, buffers, rowFactors, params } of linear.parts) {
+      const all = { tokens: 0, rows, first, cols, chunks, team: 0, splitChunks: 0, ...params };
+      gpu.dispatch(kernel, all, [...buffers, rowFactors!], ...foldGroups(Math.ceil(rows / 4)));
+    }
+  }
+
+  /** Needs subgroups whose threads are neighbours. */
+  async #tryMatrices(): Promise<void> {
+    if (this.#matrices.kind !== 'untried') return;
+    const { shape } = this.#matrices;
+    const fault =
+      this.#subgroups === null ? 'its subgroups are no neighbouring threads' : await this.#matrixFault(shape);
+    this.#matrices = fault === null ? { kind: 'used', shape } : { kind: 'broken', reason: fault };
+    if (fault !== null) this.#options.log?.(`subgroup matrices are not used: ${fault}`);
+  }
+
+  async #matrixFault(shape: MatrixShape): Promise<string | null> {
+    const { gpu, activations } = this.#space;
+    const { tokens, inFeatures, outFeatures } = TRIAL;
+    const loading = new Loading(gpu, 'trial of subgroup matrices', Number.POSITIVE_INFINITY);
+    const weight = await this.#loadKind(loading, trialWeight());
+    await this.#addRowFactors(loading, weight);
+    await loading.finish();
+    const x = activations.make(tokens, inFeatures);
+    const ys = [activations.make(tokens, outFeatures), activations.make(tokens, outFeatures)] as const;
+    gpu.write(x.buffer, 0, trialValues(tokens * inFeatures));
+    // What is not written must not pass for right, as an earlier trial's result in the same buffer would.
+    gpu.write(ys[1].buffer, 0, new Float32Array(tokens * outFeatures).fill(Number.NaN));
+    const fault = await matrixFault(gpu, () => {
+      const inputs = new LinearInputs(this.#space, x);
+      this.#multiply(x, inputs, weight, this.#plan(weight, tokens, null), ys[0], null);
+      this.#multiply(x, inputs, weight, this.#plan(weight, tokens, shape), ys[1], null);
+      inputs.release();
+      return { plain: ys[0].buffer, matrices: ys[1].buffer };
+    });
+    for (const { buffer } of [x, ...ys]) activations.release(buffer);
+    for (const { buffers, rowFactors } of weight.parts)
+      for (const buffer of [...buffers, rowFactors!]) buffer.destroy();
+    return fault;
   }
 
   #loadKind(loading: Loading, weight: LinearWeight): Promise<GpuLinear> {
@@ -76,7 +153,7 @@ export class Linears {
     const linear = weight as GpuLinear;
     const plan = this.#plan(linear, tokens);
     const names = [this.#kernel(linear, plan, null).name];
-    if (plan.kind === 'gemm' && plan.shares > 1) names.push(this.#sumKernel(linear, null).name);
+    if (plan.kind !== 'gemv' && plan.shares > 1) names.push(this.#sumKernel(linear, null).name);
     return names;
   }
 
@@ -136,55 +213,48 @@ export class Linears {
       throw impossible(`linear: x is [${x.rows}, ${x.cols}] for a weight of ${weight.inFeatures} inputs`);
     const { activations } = this.#space;
     const y = activations.make(x.rows, weight.outFeatures);
-    if (x.rows === 0) return y;
-    const plan = this.#plan(weight, x.rows);
-    const source = inputs.of(weight, plan.kind === 'gemv' && plan.halves ? 'halves' : 'floats');
+    if (x.rows > 0) this.#multiply(x, inputs, weight, this.#plan(weight, x.rows), y, gate);
+    return y;
+  }
+
+  #multiply(
+    x: Activation,
+    inputs: LinearInputs,
+    weight: GpuLinear,
+    plan: LinearPlan,
+    y: GpuActivation,
+    gate: Gate | null,
+  ): void {
+    const { activations } = this.#space;
+    const source = inputs.of(weight, inputForm(weight, plan));
     const kernel = this.#kernel(weight, plan, gate);
-    if (plan.kind === 'gemm' && plan.shares > 1) {
+    if (plan.kind !== 'gemv' && plan.shares > 1) {
       const partial = activations.scratch(4 * plan.shares * x.rows * weight.outFeatures);
       for (const part of weight.parts) this.#tiles(kernel, weight, part, plan, x.rows, [source, [partial]]);
       this.#sum(weight, plan, x.rows, partial, y, gate);
       activations.release(partial);
-      return y;
+      return;
     }
     const ends = [y.buffer, ...(weight.bias === null ? [] : [weight.bias]), ...(gate === null ? [] : [gate.values])];
     for (const part of weight.parts)
-      if (plan.kind === 'gemm') this.#tiles(kernel, weight, part, plan, x.rows, [source, ends]);
-      else this.#rows(kernel, weight, part, plan, x.rows, [source, ends]);
-    return y;
+      if (plan.kind === 'gemv') this.#rows(kernel, weight, part, plan, x.rows, [source, ends]);
+      else this.#tiles(kernel, weight, part, plan, x.rows, [source, ends]);
   }
 
-  #plan(weight: GpuLinear, tokens: number): LinearPlan {
+  #plan(weight: GpuLinear, tokens: number, matrices = this.#usedMatrices()): LinearPlan {
     const { f16 } = this.#space.gpu.features;
-    return planLinear(weight, tokens, { subgroups: this.#subgroups ?? null, f16 }, this.#options.deterministic);
+    const features = { subgroups: this.#subgroups ?? null, f16, matrices };
+    return planLinear(weight, tokens, features, this.#options.deterministic);
+  }
+
+  #usedMatrices(): MatrixShape | null {
+    return this.#matrices.kind === 'used' ? this.#matrices.shape : null;
   }
 
   #kernel(weight: GpuLinear, plan: LinearPlan, gate: Gate | null): Kernel {
-    const isPartial = plan.kind === 'gemm' && plan.shares > 1;
-    return this.#space.gpu.kernels.get(`linear_${weight.kind}`, {
-      ...VARIANTS[weight.kind],
-      ...weight.defines,
-      ...(isPartial ? NO_END : endDefines(weight, gate)),
-      ...(plan.kind === 'gemm'
-        ? {
-            TILED: true,
-            HALVES: false,
-            THREADS: 64,
-            TILE_M: 8 * plan.threadTokens,
-            THREAD_M: plan.threadTokens,
-            ...threadTokens(plan),
-          }
-        : {
-            TILED: false,
-            THREADS: plan.threads,
-            TOKENS: plan.tokens,
-            ...piecesOf(weight, plan),
-            SUBGROUPS: plan.subgroups !== 'none',
-            JOIN: plan.subgroups === 'join',
-            INTEGERS: weight.kind === 'int8',
-            HALVES: plan.halves,
-          }),
-    });
+    const isPartial = plan.kind !== 'gemv' && plan.shares > 1;
+    const defines = productDefines(weight, plan, isPartial ? NO_END : endDefines(weight, gate));
+    return this.#space.gpu.kernels.get(`linear_${weight.kind}`, defines);
   }
 
   #rows(
@@ -207,18 +277,20 @@ export class Linears {
   #tiles(
     kernel: Kernel,
     { chunks, outFeatures }: GpuLinear,
-    { first, rows, buffers, params }: WeightPart,
-    { threadTokens, shares, shareChunks }: GemmPlan,
+    { first, rows, buffers, rowFactors, params }: WeightPart,
+    plan: GemmPlan | MatrixPlan,
     count: number,
     [source, ends]: [GPUBuffer[], GPUBuffer[]],
   ): void {
+    const tileTokens = plan.kind === 'gemm' ? 8 * plan.threadTokens : plan.tileTokens;
+    const factors = plan.kind === 'gemm' ? [] : [rowFactors!];
     this.#space.gpu.dispatch(
       kernel,
-      { tokens: count, rows, first, cols: outFeatures, chunks, team: 0, splitChunks: shareChunks, ...params },
-      [...source, ...buffers, ...ends],
+      { tokens: count, rows, first, cols: outFeatures, chunks, team: 0, splitChunks: plan.shareChunks, ...params },
+      [...source, ...factors, ...buffers, ...ends],
       Math.ceil(rows / 64),
-      Math.ceil(count / (8 * threadTokens)),
-      shares,
+      Math.ceil(count / tileTokens),
+      plan.shares,
     );
   }
 
@@ -229,7 +301,7 @@ export class Linears {
 
   #sum(
     weight: GpuLinear,
-    { shares }: GemmPlan,
+    { shares }: GemmPlan | MatrixPlan,
     tokens: number,
     partial: GPUBuffer,
     y: GpuActivation,
@@ -246,27 +318,16 @@ export class Linears {
   }
 }
 
-/** Every name that a kind's sources ask for; a weight's own defines turn some on. */
-const VARIANTS: Readonly<Record<LinearWeight['kind'], Defines>> = {
-  dense: { BNB4: false, THRESHOLD: false, DTYPE_F32: false, DTYPE_F16: false, DTYPE_BF16: false },
-  gptq: { BNB4: false, THRESHOLD: false, BITS_2: false, BITS_3: false, BITS_4: false, BITS_8: false },
-  bnb4: { BNB4: true, THRESHOLD: false },
-  int8: { BNB4: false, THRESHOLD: true },
-};
+/** What the kernel of a plan takes for x. */
+function inputForm({ halves }: GpuLinear, plan: LinearPlan): InputForm {
+  if (plan.kind === 'matrix') return { kind: 'halves', order: 0, largest: 14, tileTokens: plan.tileTokens };
+  if (plan.kind === 'gemm' || !plan.halves) return { kind: 'floats' };
+  return { kind: 'halves', ...halves!, tileTokens: 1 };
+}
 
 const NO_END: Defines = { BIAS: false, GATED: false };
 
 function endDefines(weight: GpuLinear, gate: Gate | null): Defines {
   const gated: Defines = gate === null ? { GATED: false } : { GATED: true, FUNCTION: FUNCTION_CODES[gate.f] };
   return { BIAS: weight.bias !== null, ...gated };
-}
-
-/** How many pieces of a thread's share there are, and how many of them are written out in the source. */
-function piecesOf({ pieces }: GpuLinear, { tokens, halves }: GemvPlan): Defines {
-  const count = halves ? pieces / 2 : pieces;
-  return { PIECES: count, UNROLLED: tokens <= 2 ? count : Math.min(2, count) };
-}
-
-function threadTokens({ threadTokens }: GemmPlan): Defines {
-  return { THREAD_M_2: threadTokens === 2, THREAD_M_4: threadTokens === 4, THREAD_M_8: threadTokens === 8 };
 }

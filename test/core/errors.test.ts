@@ -29,6 +29,8 @@ const FAILURES: { [Code in Failure['code']]: Extract<Failure, { code: Code }> } 
   rate_limited: { code: 'rate_limited', limit: 'requests', retryAfterS: 7 },
   queue_full: { code: 'queue_full', depth: 9, retryAfterS: 2 },
   no_capacity: { code: 'no_capacity', waitedMs: 60_000, retryAfterS: 5 },
+  unavailable: { code: 'unavailable', reason: 'stopping' },
+  ledger_missing: { code: 'ledger_missing' },
   worker_lost: { code: 'worker_lost', tokens: 3 },
   poison_prompt: { code: 'poison_prompt', deaths: 2, tokens: 3 },
   reservation_exceeded: { code: 'reservation_exceeded', promptTokens: 9, reservedTokens: 8 },
@@ -58,7 +60,15 @@ group('every failure', () => {
   test('may be tried again only where waiting helps', () => {
     const retryable = Object.values(FAILURES).filter(isRetryable);
     expect(retryable.map(({ code }) => code).sort()).toEqual(
-      ['grant_expired', 'no_capacity', 'not_configured', 'queue_full', 'rate_limited', 'worker_lost'].sort(),
+      [
+        'grant_expired',
+        'no_capacity',
+        'not_configured',
+        'queue_full',
+        'rate_limited',
+        'unavailable',
+        'worker_lost',
+      ].sort(),
     );
   });
 

@@ -8,7 +8,7 @@ import { setTimeout } from 'node:timers/promises';
 
 const ROOT = join(import.meta.dirname, '..', '..');
 const NIBBLE = join(ROOT, 'bin', 'nibble');
-const CLI = join(ROOT, 'gpu-worker', 'cli.ts');
+export const CLI = join(ROOT, 'gpu-worker', 'cli.ts');
 export const DEMO = join(ROOT, 'models', 'demo', 'gptq-int4');
 const START_MS = 60_000;
 
@@ -119,8 +119,11 @@ export class Spawned {
   readonly child: ChildProcess;
   output = '';
 
-  constructor(command: string, args: readonly string[]) {
-    this.child = spawn(command, args, { stdio: ['ignore', 'pipe', 'pipe'] });
+  constructor(command: string, args: readonly string[], environment: Record<string, string> = {}) {
+    this.child = spawn(command, args, {
+      stdio: ['ignore', 'pipe', 'pipe'],
+      env: { ...process.env, ...environment },
+    });
     for (const stream of [this.child.stdout!, this.child.stderr!])
       stream.on('data', (bytes: Buffer) => {
         this.output += bytes.toString();
@@ -161,7 +164,7 @@ export async function nibble(
   return { code, stdout, stderr };
 }
 
-async function freePort(): Promise<number> {
+export async function freePort(): Promise<number> {
   const server = createServer();
   await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
   const { port } = server.address() as { port: number };

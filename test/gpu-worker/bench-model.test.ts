@@ -13,7 +13,13 @@ const gptq = (rest: Partial<Extract<WeightFormat, { kind: 'gptq' }>> = {}): Weig
 };
 
 async function openSteps(backendName: 'reference' | 'wasm', format: WeightFormat, head: WeightFormat = F16, seed = 1) {
-  const backend = await openBackend({ name: backendName, dtype: null, deterministic: false, threads: 1 });
+  const backend = await openBackend({
+    name: backendName,
+    dtype: null,
+    deterministic: false,
+    matrices: false,
+    threads: 1,
+  });
   const graph = await makeRandomModel(backend, { shape, format, head, tied: false, contextTokens: 64, seed });
   const steps = new Steps(graph, { batch: 3, tokens: 40, chunkTokens: 16, kvDtype: backend.defaultKvDtype, seed: 1 });
   return { backend, graph, steps };

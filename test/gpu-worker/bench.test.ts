@@ -129,16 +129,23 @@ describe('nibble bench', () => {
     ]);
   });
 
-  test('exits with 2 for what is not there yet, and says so', async () => {
-    for (const task of ['serve', 'edge']) {
-      const { code, stdout, stderr } = await run(task);
-      expect([code, stdout]).toEqual([2, '']);
-      expect(stderr).toBe(`nibble bench: bench ${task} is not supported yet\n`);
-    }
+  test('serve measures a server of its own, as clients see it', async () => {
+    const args = ['--batch', '1,2', '--rounds', '1', '--prompt-tokens', '8', '--new-tokens', '4', '--backend', 'wasm'];
+    const { code, stdout, stderr } = await run('serve', ...args, '--json');
+    expect([code, stderr]).toEqual([0, '']);
+    const report = reportOf(stdout);
+    expect(report.backend).toBe('wasm');
+    expect(report.results.map(({ name }) => name)).toEqual(
+      ['1 clients', '2 clients'].flatMap((who) => [
+        `${who}: tokens a second`,
+        `${who}: first token`,
+        `${who}: between tokens`,
+      ]),
+    );
   });
 
   test.each([
-    [['speed'], 'there is no bench "speed"; it is one of decode, prefill, kernels'],
+    [['speed'], 'there is no bench "speed"; it is one of decode, prefill, serve, kernels, edge'],
     [
       ['decode', '--shape', '64,2,96'],
       '--shape is "64,2,96"; six whole numbers above 0 are needed: hidden,layers,ffn,heads,kvHeads,vocab',

@@ -97,7 +97,7 @@ describe('the program', () => {
       ['quantize', 'a'],
       ['generate', '--ids', 'one'],
       ['generate', '--model-id', DEMO_DIRECTORY],
-      ['serve', '--model-id', 'x'],
+      ['serve', '--model-id', 'x', '--token', 't'],
     ]) {
       const { code, stdout, stderr } = await nibble(args);
       expect([args, code, stdout, stderr.trim().split('\n').length]).toEqual([args, 2, '', 1]);

@@ -1,8 +1,9 @@
 /**
  * Speed of whole models: tokens per second of the calling thread's processor time, decode and prefill, random 4-bit weights. Run with node; prints one JSON line a shape.
- * node test/wasm/speed-llama.ts [hidden,layers,ffn,heads,kvHeads,vocab …] [variant=relaxed] [runs=5] [long=1024]
+ * node test/wasm/speed-llama.ts [hidden,layers,ffn,heads,kvHeads,vocab …] [variant=relaxed] [runs=5] [long=1024] [kv=f32]
  */
 import process from 'node:process';
+import type { KvDtype } from '../../core/model/backend.ts';
 import type { KernelVariant } from '../../wasm/kernels.ts';
 import { backendOf } from './kernel-set.ts';
 import { type LlamaShape, RandomLlama } from './random-llama.ts';
@@ -14,6 +15,7 @@ const listed = process.argv.slice(2).filter((arg) => !arg.includes('='));
 const shapes = listed.length > 0 ? listed : ['768,12,2048,12,12,32000', '1280,24,3456,20,20,32000'];
 const runs = Number(named.get('runs') ?? 5);
 const long = Number(named.get('long') ?? 1024);
+const kv = (named.get('kv') ?? 'f32') as KvDtype;
 const PREFILL = 512;
 const DECODE = 64;
 
@@ -36,7 +38,7 @@ for (const text of shapes) {
   ];
   const shape: LlamaShape = { hidden, layers, ffn, heads, kvHeads, vocab };
   const backend = await backendOf((named.get('variant') ?? 'relaxed') as KernelVariant);
-  const model = await RandomLlama.load(backend, shape, long + DECODE + 16);
+  const model = await RandomLlama.load(backend, shape, long + DECODE + 16, kv);
   const decode = async (from: number, count: number) => {
     const start = cpuMs();
     for (let i = 0; i < count; i++) await backend.top(model.enqueue(ids, from + i, 1)!, 1, Float32Array.of(0));

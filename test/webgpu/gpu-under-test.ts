@@ -15,6 +15,7 @@ const DEFAULTS: WebGpuOptions = {
   precision: 'f32',
   bounds: 'robust',
   deterministic: false,
+  matrices: 'auto',
 };
 
 export function openBackend(options: Partial<WebGpuOptions> = {}): Promise<WebGpuBackend> {

@@ -12,7 +12,7 @@
 // (int8). Sum of weights: lane j adds the window's positions j, j + 4, ..., (l0 + l1) + (l2 + l3). Output: positions in order, each weight
 // times the value's scale (int8) times the value, then divided by the sum. Nothing depends on the page size or on other tokens.
 // f16 is widened without its exponent's offset of 112: q is multiplied by 2^100 and scale by 2^12, weights by 2^112, all exact.
-// In f16 pages four tokens in a row of one sequence share each key and value that is loaded; others go alone, with the same bits.
+// Four tokens in a row of one sequence share each key and value that is loaded (isShared); others go alone, with the same bits.
 // Split by heads; of fours of tokens one in turn to each part, for later tokens see more. Reference: test/wasm/oracle.ts, attention.
 
 import { halfMask } from './constants';
@@ -101,15 +101,15 @@ export function score_run_int8(q: usize, key: usize, keyScale: usize, score: usi
   else score_run_int8(q, key, keyScale, score, count, stride, scale);
 }
 
-/** Scores of four tokens in f16 pages (`qBytes` and `scoreBytes` apart) for `count` keys in a row. */
-function scoreRun4(q: usize, qBytes: usize, key: usize, score: usize, count: i32, stride: usize, scoreBytes: usize, scale: f32): void {
-  const mask = i32x4.splat(halfMask), rowBytes = stride << elementShift(F16);
+/** Scores of four tokens (`qBytes` and `scoreBytes` apart) for `count` keys in a row. */
+@inline function scoreRun4Of(dtype: i32, q: usize, qBytes: usize, key: usize, score: usize, count: i32, stride: usize, scoreBytes: usize, scale: f32): void {
+  const mask = i32x4.splat(halfMask), rowBytes = stride << elementShift(dtype);
   for (; count > 0; count -= 2, score += 8, key += rowBytes << 1) {
     // The last of an odd number meets itself again.
     let k0 = key, k1 = count > 1 ? key + rowBytes : key;
     let a0 = f32x4.splat(0), b0 = a0, c0 = a0, d0 = a0, a1 = a0, b1 = a0, c1 = a0, d1 = a0;
     for (let at = q, end = q + (stride << 2); at < end; at += 16) {
-      const x0 = loadValues(F16, k0, mask), x1 = loadValues(F16, k1, mask);
+      const x0 = loadValues(dtype, k0, mask), x1 = loadValues(dtype, k1, mask);
       let own = v128.load(at);
       a0 = madd(a0, own, x0); a1 = madd(a1, own, x1);
       own = v128.load(at + qBytes);
@@ -118,10 +118,10 @@ function scoreRun4(q: usize, qBytes: usize, key: usize, score: usize, count: i32
       c0 = madd(c0, own, x0); c1 = madd(c1, own, x1);
       own = v128.load(at + 3 * qBytes);
       d0 = madd(d0, own, x0); d1 = madd(d1, own, x1);
-      k0 += <usize>4 << elementShift(F16); k1 += <usize>4 << elementShift(F16);
+      k0 += <usize>4 << elementShift(dtype); k1 += <usize>4 << elementShift(dtype);
     }
     let s = f32x4.mul(sumLanes4(a0, b0, c0, d0), f32x4.splat(scale));
-      v128.store32_lane(score, s, 0);
+    v128.store32_lane(score, s, 0);
     v128.store32_lane(score + scoreBytes, s, 1);
     v128.store32_lane(score + 2 * scoreBytes, s, 2);
     v128.store32_lane(score + 3 * scoreBytes, s, 3);
@@ -135,6 +135,18 @@ function scoreRun4(q: usize, qBytes: usize, key: usize, score: usize, count: i32
   }
 }
 
+/** Whether four tokens may share pages of this dtype. The plain build is kept small: there f32 ones go alone. */
+@inline function isShared(dtype: i32): bool {
+  return dtype == F16 || ASC_FEATURE_RELAXED_SIMD && dtype == 0;
+}
+
+export function score_run4_f32(q: usize, qBytes: usize, key: usize, score: usize, count: i32, stride: usize, scoreBytes: usize, scale: f32): void {
+  if (ASC_FEATURE_RELAXED_SIMD) scoreRun4Of(0, q, qBytes, key, score, count, stride, scoreBytes, scale);
+}
+
+export function score_run4_f16(q: usize, qBytes: usize, key: usize, score: usize, count: i32, stride: usize, scoreBytes: usize, scale: f32): void {
+  scoreRun4Of(F16, q, qBytes, key, score, count, stride, scoreBytes, scale);
+}
 
 /** Weights of int8 values take the values' scales. */
 function scaleWeights(weights: usize, scales: usize, pageTable: usize, headRow: usize, pageRows: usize, pageTokens: i32, first: i32, end: i32): void {
@@ -182,13 +194,13 @@ export function values_run_int8(weights: usize, values: usize, rowBytes: usize, 
   else values_run_int8(weights, values, rowBytes, count, sums);
 }
 
-/** sums [4 tokens, 8 channels] (`sumBytes` apart) += weight * value over `count` f16 rows, `values` the first one's first channel. */
-function values8x4(weights: usize, scoreBytes: usize, values: usize, rowBytes: usize, count: i32, sums: usize, sumBytes: usize): void {
-  const mask = i32x4.splat(halfMask), sums1 = sums + sumBytes, sums2 = sums1 + sumBytes, sums3 = sums2 + sumBytes;
+/** sums [4 tokens, 8 channels] (`sumBytes` apart) += weight * value over `count` rows, `values` the first one's first channel. */
+@inline function values8x4Of(dtype: i32, weights: usize, scoreBytes: usize, values: usize, rowBytes: usize, count: i32, sums: usize, sumBytes: usize): void {
+  const mask = i32x4.splat(halfMask), step = <usize>4 << elementShift(dtype), sums1 = sums + sumBytes, sums2 = sums1 + sumBytes, sums3 = sums2 + sumBytes;
   let a0 = v128.load(sums), a1 = v128.load(sums, 16), b0 = v128.load(sums1), b1 = v128.load(sums1, 16);
   let c0 = v128.load(sums2), c1 = v128.load(sums2, 16), d0 = v128.load(sums3), d1 = v128.load(sums3, 16);
   for (const end = weights + (<usize>count << 2); weights < end; weights += 4, values += rowBytes) {
-    const v0 = loadValues(F16, values, mask), v1 = loadValues(F16, values + 8, mask);
+    const v0 = loadValues(dtype, values, mask), v1 = loadValues(dtype, values + step, mask);
     let weight = v128.load32_splat(weights);
     a0 = madd(a0, weight, v0); a1 = madd(a1, weight, v1);
     weight = v128.load32_splat(weights + scoreBytes);
@@ -200,6 +212,14 @@ function values8x4(weights: usize, scoreBytes: usize, values: usize, rowBytes: u
   }
   v128.store(sums, a0); v128.store(sums, a1, 16); v128.store(sums1, b0); v128.store(sums1, b1, 16);
   v128.store(sums2, c0); v128.store(sums2, c1, 16); v128.store(sums3, d0); v128.store(sums3, d1, 16);
+}
+
+export function values8x4_f32(weights: usize, scoreBytes: usize, values: usize, rowBytes: usize, count: i32, sums: usize, sumBytes: usize): void {
+  if (ASC_FEATURE_RELAXED_SIMD) values8x4Of(0, weights, scoreBytes, values, rowBytes, count, sums, sumBytes);
+}
+
+export function values8x4_f16(weights: usize, scoreBytes: usize, values: usize, rowBytes: usize, count: i32, sums: usize, sumBytes: usize): void {
+  values8x4Of(F16, weights, scoreBytes, values, rowBytes, count, sums, sumBytes);
 }
 
 /** y [headDim] = sums / divisor */
@@ -218,7 +238,7 @@ export function attention(task: usize, part: i32, parts: i32): void {
   const scale = load<f32>(task, 68) * <f32>(dtype == 1 ? 4096 : 1);
   const own = load<usize>(task, 36) + <usize>part * rowsOfScratch * (qBytes + scoreBytes), scores = own + rowsOfScratch * qBytes;
   const headBytes = <usize>headDim << 2, tokenBytes = <usize>heads * headBytes, pageRows = <usize>kvHeads * pageTokens;
-  const fours = dtype == F16 ? tokens >> 2 : 0, units = fours * heads;
+  const fours = isShared(dtype) ? tokens >> 2 : 0, units = fours * heads;
 
   // Heads outside, so that a head's keys and values stay in the cache for all tokens.
   for (let unit = part; unit < units; unit += parts) {
@@ -232,7 +252,8 @@ export function attention(task: usize, part: i32, parts: i32): void {
     for (let position = first, score = scores; position < end; ) {
       const offset = position % pageTokens, run = min(pageTokens - offset, end - position);
       const row = headRow + <usize>load<i32>(pageTable + (<usize>(position / pageTokens) << 2)) * pageRows + <usize>offset;
-      scoreRun4(own, qBytes, keyPages + row * rowBytes, score, run, stride, scoreBytes, scale);
+      if (dtype == F16) score_run4_f16(own, qBytes, keyPages + row * rowBytes, score, run, stride, scoreBytes, scale);
+      else score_run4_f32(own, qBytes, keyPages + row * rowBytes, score, run, stride, scoreBytes, scale);
       position += run;
       score += <usize>run << 2;
     }
@@ -249,8 +270,12 @@ export function attention(task: usize, part: i32, parts: i32): void {
     for (let position = first, weights = scores; position < end; ) {
       const offset = position % pageTokens, run = min(pageTokens - offset, end - position);
       const row = headRow + <usize>load<i32>(pageTable + (<usize>(position / pageTokens) << 2)) * pageRows + <usize>offset;
-      for (let channel = 0; channel < headDim; channel += 8)
-        values8x4(weights, scoreBytes, valuePages + row * rowBytes + (<usize>channel << 1), rowBytes, run, own + (<usize>channel << 2), qBytes);
+      const values = valuePages + row * rowBytes;
+      for (let channel = 0; channel < headDim; channel += 8) {
+        const sums = own + (<usize>channel << 2);
+        if (dtype == F16) values8x4_f16(weights, scoreBytes, values + (<usize>channel << 1), rowBytes, run, sums, qBytes);
+        else values8x4_f32(weights, scoreBytes, values + (<usize>channel << 2), rowBytes, run, sums, qBytes);
+      }
       position += run;
       weights += <usize>run << 2;
     }

@@ -152,7 +152,7 @@ export function linear_chunks(task: usize, part: i32, parts: i32): void {
         const xt = x + token * xStride, xScaleT = xScale + token * scaleStride, yt = y + token * yStride, left = tokens - <i32>token;
         const present = min(left, TILE_TOKENS);
         if (wide) wideTile(scratch, bias, xt, xScaleT, groupOctets, sums, yt, rows, count, present, groups, sumFactor(format));
-        else narrowTile(scratch, bias, xt, xScaleT, minusSum + token * scaleStride, groupOctets, sums, yt, rows, count, present, groups, sumFactor(format));
+        else narrowTile(scratch, bias, xt, xScaleT, minusSum + token * scaleStride, format == 4 && zero == 0, groupOctets, sums, yt, rows, count, present, groups, sumFactor(format));
       }
     } else {
       for (let token: usize = 0; token < <usize>tokens; token++)

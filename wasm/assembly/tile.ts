@@ -34,19 +34,26 @@ function finish(sums: usize, y: usize, rows: i32, count: i32, tokens: i32, facto
   }
 }
 
-/** Weights as unsigned bytes below 128, activations i8. In the plain build it is never called. */
-export function narrowTile(block: usize, bias: usize, x: usize, xScale: usize, minusSum: usize, groupOctets: usize, sums: usize, y: usize, rows: i32, count: i32, tokens: i32, groups: i32, factor: f32): void {
+/** Weights as unsigned bytes below 128, activations i8. eights: every zero point is 8. In the plain build it is never called. */
+export function narrowTile(block: usize, bias: usize, x: usize, xScale: usize, minusSum: usize, eights: bool, groupOctets: usize, sums: usize, y: usize, rows: i32, count: i32, tokens: i32, groups: i32, factor: f32): void {
   if (!ASC_FEATURE_RELAXED_SIMD) return;
   memory.fill(sums, 0, 128);
   let scales = block, w = block + (<usize>groups << 6), zeros = block + (<usize>groups << 5);
   for (const lastGroup = groupOctets + (<usize>groups << 2); groupOctets < lastGroup; groupOctets += 4, scales += 32, zeros += 32) {
     for (let left = load<i32>(groupOctets); left > 0; left -= 4, xScale += 16, minusSum += 16) {
-      let w0: v128, w1: v128, v: v128;
-      w0 = v128.load(zeros); w1 = v128.load(zeros, 16);
-      v = v128.load32_splat(minusSum, 0); let a0 = i32x4.dot_i16x8_s(w0, v), b0 = i32x4.dot_i16x8_s(w1, v);
-      v = v128.load32_splat(minusSum, 4); let a1 = i32x4.dot_i16x8_s(w0, v), b1 = i32x4.dot_i16x8_s(w1, v);
-      v = v128.load32_splat(minusSum, 8); let a2 = i32x4.dot_i16x8_s(w0, v), b2 = i32x4.dot_i16x8_s(w1, v);
-      v = v128.load32_splat(minusSum, 12); let a3 = i32x4.dot_i16x8_s(w0, v), b3 = i32x4.dot_i16x8_s(w1, v);
+      let w0: v128, w1: v128, v: v128, a0: v128, b0: v128, a1: v128, b1: v128, a2: v128, b2: v128, a3: v128, b3: v128;
+      if (eights) {
+        a0 = b0 = i32x4.shl(v128.load32_splat(minusSum, 0), 3);
+        a1 = b1 = i32x4.shl(v128.load32_splat(minusSum, 4), 3);
+        a2 = b2 = i32x4.shl(v128.load32_splat(minusSum, 8), 3);
+        a3 = b3 = i32x4.shl(v128.load32_splat(minusSum, 12), 3);
+      } else {
+        w0 = v128.load(zeros); w1 = v128.load(zeros, 16);
+        v = v128.load32_splat(minusSum, 0); a0 = i32x4.dot_i16x8_s(w0, v); b0 = i32x4.dot_i16x8_s(w1, v);
+        v = v128.load32_splat(minusSum, 4); a1 = i32x4.dot_i16x8_s(w0, v); b1 = i32x4.dot_i16x8_s(w1, v);
+        v = v128.load32_splat(minusSum, 8); a2 = i32x4.dot_i16x8_s(w0, v); b2 = i32x4.dot_i16x8_s(w1, v);
+        v = v128.load32_splat(minusSum, 12); a3 = i32x4.dot_i16x8_s(w0, v); b3 = i32x4.dot_i16x8_s(w1, v);
+      }
       for (const end = w + (<usize>min(left, 4) << 6); w < end; w += 64, x += 32) {
         w0 = v128.load(w, 0); w1 = v128.load(w, 16);
         v = v128.load32_splat(x, 0); a0 = i32x4.relaxed_dot_i8x16_i7x16_add_s(v, w0, a0); b0 = i32x4.relaxed_dot_i8x16_i7x16_add_s(v, w1, b0);

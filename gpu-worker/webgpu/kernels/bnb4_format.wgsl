@@ -29,7 +29,30 @@ const TABLE_SIZE = 16u;
 #endif
 var<workgroup> table: array<f32, TABLE_SIZE>;
 
+#if HALVES
+#include "halves.wgsl"
+/// The table's first 16 as f16 in the low and in the high half of a word.
+var<workgroup> lows: array<u32, 16>;
+var<workgroup> highs: array<u32, 16>;
+
+fn pairOf(word: u32) -> vec2<f16> {
+  return bitcast<vec2<f16>>(lows[word & 15u] | highs[(word >> 4u) & 15u]);
+}
+
+/// `piece` of the share's eights, in order.
+fn halvesOf(share: vec4<u32>, piece: u32, zero: f32) -> Halves {
+  let word = share[piece];
+  return Halves(pairOf(word), pairOf(word >> 8u), pairOf(word >> 16u), pairOf(word >> 24u));
+}
+#endif
+
 fn prepare(thread: u32) {
+#if HALVES
+  for (var i = thread; i < 16u; i += u32(THREADS)) {
+    lows[i] = pack2x16float(vec2<f32>(tables[i], 0.0));
+    highs[i] = pack2x16float(vec2<f32>(0.0, tables[i]));
+  }
+#endif
   for (var i = thread; i < TABLE_SIZE; i += u32(THREADS)) { table[i] = tables[i]; }
   workgroupBarrier();
 }

@@ -128,25 +128,79 @@ fn values(share: Codes, piece: u32, zero: f32, row: u32, unit: u32) -> vec4<f32>
 #endif
 
 #if HALVES
-struct Halves { a: vec2<f16>, b: vec2<f16>, c: vec2<f16>, d: vec2<f16> }
+#include "halves.wgsl"
 
-/// Eight codes less their zero as pairs (0, 4), (1, 5)·16, (2, 6), (3, 7)·16: 1024 and the code in its fraction, exact in f16.
-fn halvesOf(word: u32, zero: f32) -> Halves {
-  let ones = vec2<f16>(f16(1024.0 + zero));
-  let sixteens = vec2<f16>(f16(1024.0 + 16.0 * zero));
-  let rest = word >> 8u;
+/// 1024 and a code (times a power of two) in its fraction, exact in f16, less 1024 and as many times the zero.
+fn pairOf(bits: u32, base: vec2<f16>) -> vec2<f16> {
+  return bitcast<vec2<f16>>(bits | 0x64006400u) - base;
+}
+
+fn baseOf(zero: f32) -> vec2<f16> {
+  return vec2<f16>(f16(1024.0 + zero));
+}
+
+/// Eight codes less their zero, in pairs of ORDER BITS of prepare_halves.wgsl. `piece` of the share's eights.
+fn halvesOf(share: Codes, piece: u32, zero: f32) -> Halves {
+#if BITS_2
+  let word = share[piece / 2u] >> (8u * (piece % 2u));
   return Halves(
-    bitcast<vec2<f16>>((word & 0x000f000fu) | 0x64006400u) - ones,
-    bitcast<vec2<f16>>((word & 0x00f000f0u) | 0x64006400u) - sixteens,
-    bitcast<vec2<f16>>((rest & 0x000f000fu) | 0x64006400u) - ones,
-    bitcast<vec2<f16>>((rest & 0x00f000f0u) | 0x64006400u) - sixteens,
+    pairOf(word & 0x00030003u, baseOf(zero)),
+    pairOf(word & 0x000c000cu, baseOf(4.0 * zero)),
+    pairOf(word & 0x00300030u, baseOf(16.0 * zero)),
+    pairOf(word & 0x00c000c0u, baseOf(64.0 * zero)),
   );
+#endif
+#if BITS_3
+  // Fifteen bits of either half of the chunk's 96: codes 0..4 and 16..20, and so on; the last of either are alone.
+  let second = vec2<u32>((share.y >> 16u) | (share.z << 16u), share.z >> 16u);
+  let fives = vec3<u32>(
+    (share.x & 0x7fffu) | (second.x << 16u),
+    ((share.x >> 15u) & 0x7fffu) | ((second.x >> 15u) << 16u),
+    (((share.x >> 30u) | (share.y << 2u)) & 0x7fffu) | (((second.x >> 30u) | (second.y << 2u)) << 16u),
+  );
+  let last = ((share.y >> 13u) & 7u) | ((second.y >> 13u) << 16u);
+  switch piece {
+    case 0u: {
+      return Halves(ones(fives.x, zero), eights(fives.x, zero), sixtyFours(fives.x, zero), ones(fives.x >> 9u, zero));
+    }
+    case 1u: {
+      return Halves(eights(fives.x >> 9u, zero), ones(fives.y, zero), eights(fives.y, zero), sixtyFours(fives.y, zero));
+    }
+    case 2u: {
+      return Halves(ones(fives.y >> 9u, zero), eights(fives.y >> 9u, zero), ones(fives.z, zero), eights(fives.z, zero));
+    }
+    default: {
+      return Halves(sixtyFours(fives.z, zero), ones(fives.z >> 9u, zero), eights(fives.z >> 9u, zero), ones(last, zero));
+    }
+  }
+#endif
+#if BITS_4
+  let word = share[piece];
+  return Halves(
+    pairOf(word & 0x000f000fu, baseOf(zero)),
+    pairOf(word & 0x00f000f0u, baseOf(16.0 * zero)),
+    pairOf((word >> 8u) & 0x000f000fu, baseOf(zero)),
+    pairOf((word >> 8u) & 0x00f000f0u, baseOf(16.0 * zero)),
+  );
+#endif
+#if BITS_8
+  let base = baseOf(zero);
+  let low = share[2u * piece];
+  let high = share[2u * piece + 1u];
+  return Halves(
+    pairOf(low & 0x00ff00ffu, base),
+    pairOf((low >> 8u) & 0x00ff00ffu, base),
+    pairOf(high & 0x00ff00ffu, base),
+    pairOf((high >> 8u) & 0x00ff00ffu, base),
+  );
+#endif
 }
 
-fn dotOfHalves(x: vec4<u32>, w: Halves) -> f32 {
-  let sum = bitcast<vec2<f16>>(x.x) * w.a + bitcast<vec2<f16>>(x.y) * w.b + bitcast<vec2<f16>>(x.z) * w.c + bitcast<vec2<f16>>(x.w) * w.d;
-  return f32(sum.x + sum.y);
-}
+#if BITS_3
+fn ones(fives: u32, zero: f32) -> vec2<f16> { return pairOf(fives & 0x00070007u, baseOf(zero)); }
+fn eights(fives: u32, zero: f32) -> vec2<f16> { return pairOf(fives & 0x00380038u, baseOf(8.0 * zero)); }
+fn sixtyFours(fives: u32, zero: f32) -> vec2<f16> { return pairOf(fives & 0x01c001c0u, baseOf(64.0 * zero)); }
+#endif
 #endif
 
 fn prepare(thread: u32) {}

@@ -1,16 +1,10 @@
 // y = (x − mean) / √(variance + eps) · weight + bias, per row; the variance is over cols, from the centred values (two passes).
 // x, y [rows, cols] f32; weight, bias [cols] f32. One workgroup a row.
 // Reference: layerNormRows in core/model/reference-rows.ts.
-struct Params { rows: u32, cols: u32, eps: f32 }
-@group(0) @binding(0) var<uniform> params: Params;
-@group(0) @binding(1) var<storage, read> x: array<f32>;
-@group(0) @binding(2) var<storage, read> weight: array<f32>;
-@group(0) @binding(3) var<storage, read_write> y: array<f32>;
+#include "norm_rows.wgsl"
 #if BIAS
-@group(0) @binding(4) var<storage, read> bias: array<f32>;
+@group(0) @binding(next) var<storage, read> bias: array<f32>;
 #endif
-#include "place.wgsl"
-#include "reduce_sum.wgsl"
 
 @compute @workgroup_size(THREADS)
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>, @builtin(local_invocation_index) thread: u32) {

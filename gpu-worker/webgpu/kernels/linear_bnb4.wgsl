@@ -3,11 +3,6 @@
 // TILED: linear_gemm.wgsl, otherwise linear_gemv.wgsl. Bound by look-ups where memory is fast: a subgroup of 32 takes one table value a lane and
 // cycle, 16 entries lie in 16 banks and never collide. Reference: dequantizeBnb4 in core/formats/nf4-fp4.ts.
 #include "linear_params.wgsl"
-@group(0) @binding(next) var<storage, read> x: array<vec4<f32>>;
+#include "linear_x.wgsl"
 #include "bnb4_format.wgsl"
-#include "linear_output.wgsl"
-#if TILED
-#include "linear_gemm.wgsl"
-#else
-#include "linear_gemv.wgsl"
-#endif
+#include "linear_main.wgsl"

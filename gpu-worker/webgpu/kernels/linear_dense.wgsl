@@ -3,11 +3,6 @@
 // All sums in f32. TILED: linear_gemm.wgsl, otherwise linear_gemv.wgsl.
 // Reference: floatsOf in core/formats/floats.ts.
 #include "linear_params.wgsl"
-@group(0) @binding(next) var<storage, read> x: array<vec4<f32>>;
+#include "linear_x.wgsl"
 #include "dense_format.wgsl"
-#include "linear_output.wgsl"
-#if TILED
-#include "linear_gemm.wgsl"
-#else
-#include "linear_gemv.wgsl"
-#endif
+#include "linear_main.wgsl"

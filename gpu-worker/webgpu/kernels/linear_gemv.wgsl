@@ -49,7 +49,7 @@ fn main(
         let piece = outer * u32(UNROLLED) + $pu;
 #if HALVES
 #repeat r 4
-        let w$r = halvesOf(share$r[piece], terms.zeros[$r]);
+        let w$r = halvesOf(share$r, piece, terms.zeros[$r]);
 #end
 #repeat t TOKENS
         {

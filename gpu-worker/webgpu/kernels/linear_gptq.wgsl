@@ -4,16 +4,6 @@
 // but those of eight products with HALVES (4 bits, f16 where the adapter has it). TILED: linear_gemm.wgsl, otherwise linear_gemv.wgsl.
 // Reference: dequantizeGptq in core/formats/gptq.ts.
 #include "linear_params.wgsl"
-#if HALVES
-@group(0) @binding(next) var<storage, read> x: array<vec4<u32>>;
-@group(0) @binding(next) var<storage, read> factors: array<f32>;
-#else
-@group(0) @binding(next) var<storage, read> x: array<vec4<f32>>;
-#endif
+#include "linear_x.wgsl"
 #include "gptq_format.wgsl"
-#include "linear_output.wgsl"
-#if TILED
-#include "linear_gemm.wgsl"
-#else
-#include "linear_gemv.wgsl"
-#endif
+#include "linear_main.wgsl"

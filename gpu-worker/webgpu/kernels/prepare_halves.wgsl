@@ -1,8 +1,9 @@
-// Activations as f16 for linear_gemv.wgsl with HALVES: x · 2^−e per token, so that the largest lies in [256, 512) and 8 products with codes up to 15
-// stay in f16; factors [tokens] f32 = 2^e, or the NaN or infinity that a token has. x [tokens, inFeatures] f32 → halves [tokens][chunks·4] of
-// eight f16: pairs (0, 4), (1, 5)/16, (2, 6), (3, 7)/16 of the eight channels, as the codes lie. Channels are gathered as in gather_channels.wgsl.
-// Rounding costs 2^−12 of a value, and what is 2^20 smaller than the token's largest loses digits. One workgroup a token.
-enable f16;
+// Activations as f16: x · 2^−e per token, so that the largest lies in [2^LARGEST, 2^(LARGEST+1)); factors [tokens] f32 = 2^e, or the NaN or infinity
+// that a token has. x [tokens, inFeatures] f32 → halves [tokens][chunks·4] of eight f16. Channels are gathered as in gather_channels.wgsl.
+// ORDER 0: a chunk's channels in order, for linear_gemm_matrix.wgsl and linear_gemv.wgsl with tables. ORDER 2, 3, 4, 8: for linear_gemv.wgsl, pairs as codes of
+// so many bits come out of their words by one mask (halvesOf in gptq_format.wgsl), over what the mask leaves them multiplied by.
+// LARGEST: 8 products with the largest code stay below 2^16. Rounding costs 2^−12 of a value; what is 2^(LARGEST+14) smaller than the token's largest
+// (less by a code's multiple) loses digits. One workgroup a token.
 struct Params { tokens: u32, inFeatures: u32, chunks: u32 }
 @group(0) @binding(0) var<uniform> params: Params;
 @group(0) @binding(next) var<storage, read> x: array<f32>;
@@ -25,8 +26,31 @@ fn valueAt(token: u32, at: u32) -> f32 {
   return x[token * params.inFeatures + channel];
 }
 
-fn pairOf(a: f32, b: f32) -> u32 {
-  return bitcast<u32>(vec2<f16>(f16(a), f16(b)));
+struct Place { channel: u32, divisor: f32 }
+
+/// Which of a chunk's 32 channels the slot holds, and what it is divided by.
+fn placeOf(slot: u32) -> Place {
+#if ORDER_0
+  return Place(slot, 1.0);
+#endif
+#if ORDER_2
+  let second = 8u * (slot % 2u) + 4u * (slot / 8u % 2u);
+  let pair = slot / 2u % 4u;
+  return Place(16u * (slot / 16u) + second + pair, f32(1u << (2u * pair)));
+#endif
+#if ORDER_3
+  let pair = slot / 2u;
+  let multiple = array<f32, 5>(1.0, 8.0, 64.0, 1.0, 8.0)[pair % 5u];
+  return Place(pair + 16u * (slot % 2u), multiple);
+#endif
+#if ORDER_4
+  let pair = slot / 2u % 4u;
+  return Place(8u * (slot / 8u) + 4u * (slot % 2u) + pair, select(1.0, 16.0, pair % 2u == 1u));
+#endif
+#if ORDER_8
+  let pair = slot / 2u % 4u;
+  return Place(8u * (slot / 8u) + 4u * (pair / 2u) + pair % 2u + 2u * (slot % 2u), 1.0);
+#endif
 }
 
 @compute @workgroup_size(THREADS)
@@ -46,18 +70,17 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups
   }
   most = largest[0];
   let isFinite = most < 0x7f800000u;
-  let exponent = clamp(i32(most >> 23u) - 127 - 8, -110, 110);
+  let exponent = clamp(i32(most >> 23u) - 127 - LARGEST, -110, 127 - LARGEST);
   if (thread == 0u) { factors[token] = select(bitcast<f32>(most), ldexp(1.0, exponent), isFinite); }
   let scale = select(0.0, ldexp(1.0, -exponent), isFinite);
   for (var block = thread; block < params.chunks * 4u; block += u32(THREADS)) {
-    var values: array<f32, 8>;
+    var values = vec4<u32>();
     for (var i = 0u; i < 8u; i++) {
-      values[i] = 1.0;
-      if (isFinite) { values[i] = valueAt(token, 8u * block + i) * scale; }
+      let place = placeOf(8u * (block % 4u) + i);
+      var value = 1.0;
+      if (isFinite) { value = valueAt(token, 32u * (block / 4u) + place.channel) * scale / place.divisor; }
+      values[i / 2u] |= pack2x16float(vec2<f32>(value, 0.0)) << (16u * (i % 2u));
     }
-    halves[token * params.chunks * 4u + block] = vec4<u32>(
-      pairOf(values[0], values[4]), pairOf(values[1] * 0.0625, values[5] * 0.0625),
-      pairOf(values[2], values[6]), pairOf(values[3] * 0.0625, values[7] * 0.0625),
-    );
+    halves[token * params.chunks * 4u + block] = values;
   }
 }

@@ -1,16 +1,10 @@
 // y = x / √(mean(x²) + eps) · weight, per row. RESIDUAL: residual += x first, and residual is what is normed.
 // x, y, residual [rows, cols] f32; weight [cols] f32. One workgroup a row; each thread sums every THREADS-th value in order, then a tree.
 // Reference: rmsNormRows in core/model/reference-rows.ts.
-struct Params { rows: u32, cols: u32, eps: f32 }
-@group(0) @binding(0) var<uniform> params: Params;
-@group(0) @binding(1) var<storage, read> x: array<f32>;
-@group(0) @binding(2) var<storage, read> weight: array<f32>;
-@group(0) @binding(3) var<storage, read_write> y: array<f32>;
+#include "norm_rows.wgsl"
 #if RESIDUAL
-@group(0) @binding(4) var<storage, read_write> residual: array<f32>;
+@group(0) @binding(next) var<storage, read_write> residual: array<f32>;
 #endif
-#include "place.wgsl"
-#include "reduce_sum.wgsl"
 
 @compute @workgroup_size(THREADS)
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>, @builtin(local_invocation_index) thread: u32) {

@@ -1,7 +1,7 @@
 /** bitsandbytes' 4-bit weights on the device; layouts in kernels/bnb4_format.wgsl. */
 import type { Bnb4Weight } from '../../../core/model/backend.ts';
 import type { Params } from '../gpu.ts';
-import type { GpuLinear, WeightPart } from './gpu-linear.ts';
+import type { GpuLinear, HalvesForm, WeightPart } from './gpu-linear.ts';
 import { bytesOf, expectLength, type Loading, type RowRange } from './loading.ts';
 
 /** How absmax lies on the device. */
@@ -12,6 +12,9 @@ type Scales =
   | { kind: 'codes'; groupChannels: number }
   /** f32 by block, looked up for every value: blocks end inside chunks. */
   | { kind: 'straddling' };
+
+/** For tables within −1 to 1: eight products with activations below 2^12 stay below 2^16. */
+const HALVES: HalvesForm = { order: 0, largest: 11 };
 
 export async function loadBnb4(loading: Loading, weight: Bnb4Weight): Promise<GpuLinear> {
   const { outFeatures, inFeatures, blockSize, packed, table, absmax } = weight;
@@ -42,6 +45,7 @@ export async function loadBnb4(loading: Loading, weight: Bnb4Weight): Promise<Gp
     parts.push({
       ...part,
       buffers: [codes, tables, ...brought],
+      rowFactors: null,
       params: {
         groups,
         groupChunks: scales.kind === 'straddling' ? 0 : scales.groupChannels / 32,
@@ -63,6 +67,7 @@ export async function loadBnb4(loading: Loading, weight: Bnb4Weight): Promise<Gp
     defines: { NESTED: scales.kind === 'codes', STRADDLE: scales.kind === 'straddling' },
     chunks,
     pieces: 8,
+    halves: scales.kind !== 'straddling' && table.every((value) => Math.abs(value) <= 1) ? HALVES : null,
     input: chunks * 32 === inFeatures ? { kind: 'plain' } : { kind: 'channels', channels: null },
     parts,
     bias,

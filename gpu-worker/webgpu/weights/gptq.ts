@@ -2,8 +2,16 @@
 import type { GptqWeight } from '../../../core/model/backend.ts';
 import type { ChannelBuffers } from './channel-buffers.ts';
 import { channelOrder } from './channel-order.ts';
-import type { GpuLinear, WeightPart } from './gpu-linear.ts';
+import type { GpuLinear, HalvesForm, WeightPart } from './gpu-linear.ts';
 import { bytesOf, expectLength, type Loading, type RowRange } from './loading.ts';
+
+/** Eight products with the largest code, of activations below 2^(largest+1), stay below 2^16. */
+const HALVES = {
+  2: { order: 2, largest: 8 },
+  3: { order: 3, largest: 8 },
+  4: { order: 4, largest: 8 },
+  8: { order: 8, largest: 4 },
+} as const satisfies Record<GptqWeight['bits'], HalvesForm>;
 
 export async function loadGptq(loading: Loading, shared: ChannelBuffers, weight: GptqWeight): Promise<GpuLinear> {
   const { outFeatures, inFeatures, bits, qweight, qzeros, scales, gIdx, zeroOffset } = weight;
@@ -62,7 +70,7 @@ export async function loadGptq(loading: Loading, shared: ChannelBuffers, weight:
       );
     }
     const buffers = [codes, quadScales, ...(quadZeros === null ? [] : [quadZeros])];
-    parts.push({ first, rows, buffers, params: { groups, groupChunks: order.groupChunks } });
+    parts.push({ first, rows, buffers, rowFactors: null, params: { groups, groupChunks: order.groupChunks } });
   }
   const bias = weight.bias === null ? null : await loading.values(weight.bias);
   const isPlain = channels === null && order.chunks * 32 === inFeatures;
@@ -74,6 +82,7 @@ export async function loadGptq(loading: Loading, shared: ChannelBuffers, weight:
     defines: format,
     chunks: order.chunks,
     pieces: bits === 8 ? 4 : 8,
+    halves: HALVES[bits],
     input: isPlain ? { kind: 'plain' } : { kind: 'channels', channels },
     parts,
     bias,

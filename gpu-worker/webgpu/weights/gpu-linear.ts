@@ -12,9 +12,17 @@ export interface GpuLinear extends Linear {
   /** Four-channel pieces that a thread of the GEMV takes at a time: 16 bytes of a row, or fewer. */
   readonly pieces: number;
   readonly input: LinearInput;
+  /** How few tokens are multiplied in f16 where the adapter has it; null: in f32 all the same. */
+  readonly halves: HalvesForm | null;
   readonly parts: readonly WeightPart[];
   /** [outFeatures] f32 */
   readonly bias: GPUBuffer | null;
+}
+
+/** ORDER and LARGEST of prepare_halves.wgsl. */
+export interface HalvesForm {
+  order: 0 | 2 | 3 | 4 | 8;
+  largest: number;
 }
 
 /** What the kernels take for x. */
@@ -32,6 +40,8 @@ export interface WeightPart {
   rows: number;
   /** In the order of the format's bindings. */
   buffers: GPUBuffer[];
+  /** [rows][2] f32 of linear_row_factors.wgsl; null where no kernel wants them. */
+  rowFactors: GPUBuffer | null;
   /** Of linear_params.wgsl, what depends on the weight. */
   params: Params;
 }

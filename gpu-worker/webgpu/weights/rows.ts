@@ -17,8 +17,15 @@ export async function loadDense(loading: Loading, weight: DenseWeight): Promise<
     defines: { [`DTYPE_${dtype.toUpperCase()}`]: true },
     chunks: Math.ceil(inFeatures / 32),
     pieces: dtype === 'f32' ? 1 : 2,
+    // Bound by bytes, with instructions to spare; and no scale keeps the sums of f16 weights in f16.
+    halves: null,
     input: inFeatures % 32 === 0 ? { kind: 'plain' } : { kind: 'channels', channels: null },
-    parts: parts.map(({ codes, ...rows }) => ({ ...rows, buffers: [codes], params: { groups: 0, groupChunks: 0 } })),
+    parts: parts.map(({ codes, ...rows }) => ({
+      ...rows,
+      buffers: [codes],
+      rowFactors: null,
+      params: { groups: 0, groupChunks: 0 },
+    })),
     bias,
   };
 }
@@ -39,10 +46,12 @@ export async function loadInt8(loading: Loading, weight: Int8Weight): Promise<Gp
     defines: { OUTLIERS: threshold > 0 },
     chunks: Math.ceil(inFeatures / 32),
     pieces: 4,
+    halves: null,
     input: { kind: 'int8', threshold },
     parts: parts.map(({ codes, ...rows }, i) => ({
       ...rows,
       buffers: [codes, scales[i]!],
+      rowFactors: null,
       params: { groups: 0, groupChunks: 0, inFeatures },
     })),
     bias,

@@ -1,6 +1,7 @@
 /** Refusals: what the fallback cannot run is refused when it is switched on, with the numbers, before a tensor is read. */
 import { env } from 'cloudflare:workers';
 import { expect, test } from 'vitest';
+import { PROTOCOL_VERSION } from '../../../core/protocol.ts';
 import { ADMIN_KEY, call, newModel } from '../edge-under-test.ts';
 import { demoWithFallback } from './demo-model.ts';
 
@@ -76,7 +77,8 @@ test('a worker may not call itself the fallback', async () => {
   const answer = new Promise<string>((resolve) =>
     socket.addEventListener('message', ({ data }) => resolve(data as string)),
   );
-  socket.send(JSON.stringify({ type: 'hello', protocol: 1, workerId: 'w', backend: 'edge-wasm', model, credits: 1 }));
+  const hello = { protocol: PROTOCOL_VERSION, workerId: 'w', backend: 'edge-wasm', model, credits: 1, leases: [] };
+  socket.send(JSON.stringify({ type: 'hello', ...hello }));
   expect(JSON.parse(await answer)).toMatchObject({
     type: 'refused',
     failure: { code: 'invalid_request', param: 'backend' },

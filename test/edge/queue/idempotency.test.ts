@@ -153,13 +153,13 @@ test('of many requests at once one is run, and every client gets the whole answe
   expect(await moneyOf(account)).toEqual({ spent: '34', reserved: '0' });
 });
 
-test('a job has sixteen readers at most: the next one is told to come back, and may when one has left', async () => {
+test('a job has 64 readers at most: the next one is told to come back, and may when one has left', async () => {
   const { account, model, worker } = await linked();
   const stream = { body: { stream: true } };
   const first = send(account, model, 'k', stream);
   worker.start(await worker.next('lease'));
   const responses = [await first];
-  while (responses.length < 16) responses.push(await send(account, model, 'k', stream));
+  while (responses.length < 64) responses.push(await send(account, model, 'k', stream));
   const refused = await send(account, model, 'k', stream);
   expect([refused.status, refused.headers.get('retry-after')]).toEqual([429, '2']);
   await responses[3]!.body!.cancel();

@@ -63,6 +63,7 @@ const ROUTES: readonly [level: Level, route: string, body?: object][] = [
   ['root', 'GET /admin/jobs?model=m'],
   ['root', `GET ${account}/ledger`],
   ['root', `GET ${account}/export`],
+  ['root', 'GET /metrics'],
   ['root', 'GET /admin/prices?model=m'],
   ['root', 'POST /admin/prices', {}],
   ['root', 'PUT /admin/models/m', {}],

@@ -158,6 +158,16 @@ describe('nibble weights', () => {
       2,
       'nibble dev: --store s3 is what a worker loads from; --no-worker has none\n',
     ],
+    [
+      ['dev', '--no-worker', '--model-id', `${AT}/x`],
+      2,
+      `nibble dev: --no-worker serves a model from a directory of this machine; nibble weights pull ${AT}/x DIR makes one\n`,
+    ],
+    [
+      ['dev', '--no-worker', '--model-id', 'org/model'],
+      2,
+      'nibble dev: --no-worker serves a model from a directory of this machine; there is none at org/model, and a model on the Hub has to be downloaded first\n',
+    ],
   ] as const)('%j ends with its sentence', async ([args, code, sentence]) => {
     expect(await run(...args)).toEqual({ code, stdout: '', stderr: sentence });
   });
