@@ -128,8 +128,8 @@ export const WorkerMessage = z.discriminatedUnion('type', [
     model: ModelCard,
     /** Leases this socket takes at once; the sum over a worker's sockets never exceeds its slots. */
     credits: z.int().min(0).max(MAX_LEASES),
-    /** From before its link was lost, running or ended. Each is answered by `kept` or `cancel`; until then no frame of it is sent. */
-    leases: z.array(HeldLease).max(MAX_LEASES),
+    /** From before its link was lost, running or ended. Each is answered by `kept` or `cancel`; until then no frame of it is sent. Workers of protocol 1 name none, and are refused by their number. */
+    leases: z.array(HeldLease).max(MAX_LEASES).default([]),
   }),
   z.object({ type: z.literal('frames'), frames: z.array(Frame).min(1).max(4096) }),
   /** No new leases: finish what runs, then close. */

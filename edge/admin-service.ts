@@ -272,7 +272,7 @@ export class EdgeAdmin implements AdminService {
 
   async queueJobs(model: string, shard: number, { after, limit }: Page): Promise<Outcome<QueuePage>> {
     const jobs = await this.#env.QUEUE.getByName(queueName(model, shard)).jobs(after, limit);
-    return { ok: true, value: { jobs, shards: 1 } };
+    return { ok: true, value: { jobs, shards: queueShards(this.#env) } };
   }
 
   async ledger(accountId: string, { after, limit }: Page): Promise<Outcome<LedgerPage>> {

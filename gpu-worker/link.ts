@@ -5,12 +5,12 @@ import {
   type Frame,
   type Job,
   type ModelCard,
-  PING,
   PONG,
   PROTOCOL_VERSION,
   parseMessage,
   type WorkerMessage,
 } from '../core/protocol.ts';
+import { Heartbeat } from './heartbeat.ts';
 import { KeptFrames } from './kept-frames.ts';
 
 /** Waits before the first, second … try again; with full jitter, so that a pool does not come back in one wave. */
@@ -18,8 +18,6 @@ const FIRST_RETRY_MS = 500;
 const LONGEST_RETRY_MS = 30_000;
 /** Tokens of one frame that is sent again, in a message of its own: far below the bound of a message. */
 const MAX_REPLAYED_TOKENS = 64;
-/** A socket that stays silent for so many heartbeats is dead, whatever TCP thinks. */
-const SILENT_HEARTBEATS = 3;
 const DEFAULT_HEARTBEAT_MS = 15_000;
 
 export interface LinkOptions {
@@ -61,9 +59,8 @@ export class Link {
   #closing = false;
   #draining = false;
   #failedTries = 0;
-  #heartbeat: NodeJS.Timeout | null = null;
+  readonly #heartbeat = new Heartbeat();
   #retry: NodeJS.Timeout | null = null;
-  #heardMs = 0;
 
   constructor(options: LinkOptions, handlers: LinkHandlers) {
     this.#options = options;
@@ -82,12 +79,12 @@ export class Link {
       const credits = this.#handlers.creditsOfHello();
       const leases = this.#kept.held();
       this.#send({ type: 'hello', protocol: PROTOCOL_VERSION, workerId, backend, model, credits, leases });
-      this.#beat(DEFAULT_HEARTBEAT_MS);
+      this.#beat(socket, DEFAULT_HEARTBEAT_MS);
     });
     socket.addEventListener('message', ({ data }) => {
       // A socket that was given up or closed may still deliver.
       if (socket !== this.#socket || this.#closing) return;
-      this.#heardMs = performance.now();
+      this.#heartbeat.heard();
       if (data !== PONG) this.#receive(String(data));
     });
     socket.addEventListener('close', ({ code, reason }) =>
@@ -168,7 +165,7 @@ export class Link {
       case 'welcome':
         this.#linked = true;
         this.#failedTries = 0;
-        this.#beat(message.heartbeatMs);
+        if (this.#socket !== null) this.#beat(this.#socket, message.heartbeatMs);
         if (this.#draining) this.#send({ type: 'draining' });
         this.#handlers.onLinked(message.shards);
         break;
@@ -217,18 +214,11 @@ export class Link {
     this.#void(jobId, epoch);
   }
 
-  #beat(everyMs: number): void {
-    if (this.#heartbeat !== null) clearInterval(this.#heartbeat);
-    const socket = this.#socket;
-    this.#heardMs = performance.now();
-    this.#heartbeat = setInterval(() => {
-      if (performance.now() - this.#heardMs > everyMs * SILENT_HEARTBEATS) {
-        if (socket !== null) this.#lost(socket, 'silent');
-        socket?.close();
-        return;
-      }
-      if (socket?.readyState === WebSocket.OPEN) socket.send(PING);
-    }, everyMs);
+  #beat(socket: WebSocket, everyMs: number): void {
+    this.#heartbeat.start(socket, everyMs, () => {
+      this.#lost(socket, 'silent');
+      socket.close();
+    });
   }
 
   #lost(socket: WebSocket, why: string): void {
@@ -268,9 +258,8 @@ export class Link {
   }
 
   #stopTimers(): void {
-    if (this.#heartbeat !== null) clearInterval(this.#heartbeat);
+    this.#heartbeat.stop();
     if (this.#retry !== null) clearTimeout(this.#retry);
-    this.#heartbeat = null;
     this.#retry = null;
   }
 }

@@ -15,6 +15,8 @@ import { LOAD } from './shards.ts';
 export const RETRY_MS: readonly number[] = [0, 250, 500, 1_000, 2_000, 4_000, 4_000, 4_000];
 /** A connection that held so long was a good one: the tries begin anew. */
 const STABLE_MS = 5_000;
+/** The queue says something every WAITING_MS: a connection that is silent for so long is dead, though it was not closed. */
+const SILENT_MS = 15_000;
 
 /** A new stub each time: one whose object crashed stays broken. */
 type Queue = () => ReturnType<Env['QUEUE']['getByName']>;
@@ -97,13 +99,20 @@ function eventStream(queue: Queue, jobId: string, first: Response, signal: Abort
   signal.addEventListener('abort', () => void leave());
   if (signal.aborted) void leave();
 
-  /** The next event, or null when this connection broke off before the end. */
+  /** The next event, or null when this connection broke off, or fell silent, before the end. */
   const read = async (): Promise<JobEvent | null> => {
+    let timer: ReturnType<typeof setTimeout> | null = null;
+    const silence = new Promise<null>((resolve) => {
+      timer = setTimeout(() => resolve(null), SILENT_MS);
+    });
     try {
-      const line = await lines.next();
-      return line.done ? null : (JSON.parse(line.value) as JobEvent);
+      const line = await Promise.race([lines.next(), silence]);
+      if (line === null) console.warn({ event: 'queue_fell_silent', jobId, tokens: seen.tokens });
+      return line === null || line.done ? null : (JSON.parse(line.value) as JobEvent);
     } catch {
       return null;
+    } finally {
+      if (timer !== null) clearTimeout(timer);
     }
   };
   /** Comes back for the tokens that are missing. `gone`: there is no such job any more, or nobody who would read it. */
@@ -115,9 +124,12 @@ function eventStream(queue: Queue, jobId: string, first: Response, signal: Abort
       const response = await queue().fetch(eventsOf(jobId, seen.tokens), { signal: left.signal });
       // Too many readers is no end: those of lost connections go.
       if (!response.ok) return response.status === 404 ? 'gone' : 'broken';
+      const before = bytes;
       bytes = response.body!.getReader();
       lines = lineReader(bytes);
       connectedMs = Date.now();
+      // Not earlier: a job whose last reader goes is cancelled.
+      void before.cancel().catch(() => undefined);
       return 'attached';
     } catch {
       return 'broken';

@@ -4,7 +4,7 @@ import { nothing, type Received, readStream, readWhole } from './answer.ts';
 import type { Asked, Script } from './requests.ts';
 
 /** After this a try counts as hung. */
-const HUNG_MS = 120_000;
+const HUNG_MS = 300_000;
 const MAX_TRIES = 12;
 /** Between two tries, where the edge does not say how long. */
 const RETRY_MS = 250;

@@ -42,15 +42,13 @@ export class Edge {
     const { FALLBACK: _, ...durableObjects } = workerOptions.durableObjects as Record<string, object>;
     const adminKey = `admin-${randomBytes(24).toString('base64url')}`;
     const log = createWriteStream(join(folder, 'edge.log'));
-    const persist = (name: string) => join(folder, 'state', name);
     const miniflare = new Miniflare(
       convertV4MiniflareOptions({
         host: HOST,
         port: 0,
         log: new NoOpLog(),
         handleStructuredLogs: (line) => log.write(`${JSON.stringify(line)}\n`),
-        durableObjectsPersist: persist('objects'),
-        d1Persist: persist('d1'),
+        resourcePersistencePath: join(folder, 'state'),
         workers: [
           {
             ...workerOptions,
@@ -79,7 +77,7 @@ export class Edge {
       const response = await fetch(`${this.url}/admin${path}`, { headers: this.#headers }).catch(() => null);
       if (response?.ok) return response.json();
       await response?.body?.cancel();
-      if (tries === 40) throw new Error(`GET /admin${path} answered ${response?.status ?? 'nothing'}`);
+      if (tries === 120) throw new Error(`GET /admin${path} answered ${response?.status ?? 'nothing'}`);
       await new Promise((resolve) => setTimeout(resolve, 250));
     }
   };

@@ -9,30 +9,36 @@ import { ensureWasmBuilt } from '../build-wasm.ts';
 import { run } from './run.ts';
 import { holds } from './verdict.ts';
 
-const { values } = parseArgs({
-  options: {
-    requests: { type: 'string', default: '1000' },
-    seed: { type: 'string', default: '1' },
-    scripts: { type: 'string', default: '1000' },
-    concurrency: { type: 'string', default: '24' },
-    workers: { type: 'string', default: '3' },
-    slots: { type: 'string', default: '8' },
-    accounts: { type: 'string', default: '3' },
-    shards: { type: 'string', default: '1' },
-    'fault-every': { type: 'string', default: '6' },
-    /** After so long no more requests begin. */
-    minutes: { type: 'string', default: '60' },
-    /** A file for the result, beside stdout. */
-    out: { type: 'string' },
-    /** Keeps the edge's state, journals and logs. */
-    keep: { type: 'boolean', default: false },
-    json: { type: 'boolean', default: false },
-  },
-});
+const OPTIONS = {
+  requests: { type: 'string', default: '1000' },
+  seed: { type: 'string', default: '1' },
+  scripts: { type: 'string', default: '1000' },
+  concurrency: { type: 'string', default: '24' },
+  workers: { type: 'string', default: '3' },
+  slots: { type: 'string', default: '8' },
+  accounts: { type: 'string', default: '3' },
+  shards: { type: 'string', default: '2' },
+  'fault-every': { type: 'string', default: '6' },
+  /** After so long no more requests begin. */
+  minutes: { type: 'string', default: '60' },
+  /** A file for the result, beside stdout. */
+  out: { type: 'string' },
+  /** Keeps the edge's state, journals and logs. */
+  keep: { type: 'boolean', default: false },
+  json: { type: 'boolean', default: false },
+  help: { type: 'boolean', default: false },
+} as const;
+const values = parsed();
+if (values.help) {
+  const flags = Object.entries(OPTIONS).map(
+    ([name, option]) => `  --${name}${'default' in option ? ` (${option.default})` : ''}`,
+  );
+  console.log(['npm run chaos -- --requests 10000 --seed 1 --json   (docs/chaos.md)', ...flags].join('\n'));
+  process.exit(0);
+}
 
 ensureWasmBuilt();
-const folder = mkdtempSync(join(tmpdir(), 'nibble-chaos-'));
-const number = (name: Exclude<keyof typeof values, 'keep' | 'json' | 'out'>): number => {
+const number = (name: Exclude<keyof typeof OPTIONS, 'keep' | 'json' | 'out' | 'help'>): number => {
   const value = Number(values[name]);
   if (!Number.isSafeInteger(value) || value < 1) {
     console.error(`npm run chaos: --${name} is "${values[name]}"; a whole number of at least 1 is needed`);
@@ -52,6 +58,7 @@ const options = {
   faultEvery: number('fault-every'),
   minutes: number('minutes'),
 };
+const folder = mkdtempSync(join(tmpdir(), 'nibble-chaos-'));
 const result = await run({ ...options, folder, log: (line) => process.stderr.write(`${line}\n`) });
 const { wrong, ...counts } = result;
 const document = {
@@ -72,6 +79,15 @@ else rmSync(folder, { recursive: true, force: true });
 process.exitCode = document.ok ? 0 : 1;
 // What miniflare leaves open must not keep a finished run alive.
 setTimeout(() => process.exit(), 500).unref();
+
+function parsed() {
+  try {
+    return parseArgs({ options: OPTIONS }).values;
+  } catch (error) {
+    console.error(`npm run chaos: ${(error as Error).message}`);
+    process.exit(2);
+  }
+}
 
 function summary(): string {
   const lines = Object.entries(document)

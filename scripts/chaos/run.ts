@@ -2,16 +2,16 @@
 import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as wait } from 'node:timers/promises';
-import { picoUsdOf } from '../../edge/api/usd.ts';
 import { type LedgerRow, readBooks, readJournals } from '../../gpu-worker/books.ts';
 import type { Received } from './answer.ts';
+import { Balances, balancesOf } from './balances.ts';
 import { Client, type Outcome } from './client.ts';
 import { Collector } from './collector.ts';
 import { Edge } from './edge.ts';
 import { Faults } from './faults.ts';
 import { Pool } from './pool.ts';
 import { askedOf, type Script, scriptsOf } from './requests.ts';
-import { type Balance, type Verdict, verdictOf } from './verdict.ts';
+import { type Verdict, verdictOf } from './verdict.ts';
 
 const ROOT = join(import.meta.dirname, '..', '..');
 const MODEL = join(ROOT, 'models', 'demo', 'gptq-int4');
@@ -20,8 +20,6 @@ const CREDIT_USD = '1000';
 const LIMITS = { requests_per_min: 1_000_000, tokens_per_min: 1_000_000_000, concurrency: 10_000 };
 /** A grant of half a minute, the ledger's question a minute later, the export's ten seconds; twice over, on a busy machine. */
 const CALM_MS = 240_000;
-/** Asking the ledger by pages costs it: not all the time. */
-const BALANCES_MS = 5_000;
 const MAX_WAVES = 20;
 const MIN_WAVE = 50;
 
@@ -82,10 +80,10 @@ export async function run(options: RunOptions): Promise<RunResult> {
     const collector = new Collector(edge.ask, [SERVED_NAME]);
     const queues = Array.from({ length: options.shards }, (_, shard) => `${SERVED_NAME}#${shard}`);
     const faults = new Faults({ edge, pool, accounts, queues }, seed, options.faultEvery);
-    const watch = new Watch(edge, accounts);
+    const balances = new Balances(edge, accounts);
     startedMs = performance.now();
     collector.start();
-    watch.start();
+    balances.start();
     const asked = askedOf(seed, requests, scripts);
     const outcomes: Outcome[] = [];
     let begun = 0;
@@ -107,7 +105,7 @@ export async function run(options: RunOptions): Promise<RunResult> {
     await calm(edge);
     const calmS = (performance.now() - startedMs) / 1000;
     await collector.stop();
-    await watch.stop();
+    await balances.stop();
     const queue = await collector.all();
     const lastBalances = await balancesOf(edge, accounts);
     const { ledger, exported, reserved } = await readBooks(edge.ask, []);
@@ -117,7 +115,7 @@ export async function run(options: RunOptions): Promise<RunResult> {
       journal: await readJournals(pool.journals),
     };
     await writeFile(join(folder, 'outcomes.json'), JSON.stringify({ scripts, undisturbed, outcomes }));
-    const evidence = { outcomes, undisturbed, books, balances: watch.balances, lastBalances };
+    const evidence = { outcomes, undisturbed, books, balances: balances.seen, lastBalances };
     return {
       requests: begun,
       distinct_requests: scripts.length,
@@ -178,52 +176,6 @@ function newKey(edge: Edge, account: string, scopes: string[]): Promise<{ key: s
 
 async function newClient(edge: Edge, account: string): Promise<Client> {
   return new Client(edge.url, (await newKey(edge, account, ['client'])).key);
-}
-
-async function balancesOf(edge: Edge, accounts: readonly string[]): Promise<Balance[]> {
-  return Promise.all(
-    accounts.map(async (accountId) => {
-      const body = await edge.ask(`/accounts/${accountId}`);
-      const pico = (name: string) => picoUsdOf(body[name])!;
-      return {
-        accountId,
-        creditPico: pico('credit_usd'),
-        spentPico: pico('spent_usd'),
-        reservedPico: pico('reserved_usd'),
-      };
-    }),
-  );
-}
-
-/** Looks at every balance now and then. */
-class Watch {
-  readonly balances: Balance[] = [];
-  readonly #edge: Edge;
-  readonly #accounts: readonly string[];
-  readonly #stop = new AbortController();
-  #loop: Promise<void> | null = null;
-
-  constructor(edge: Edge, accounts: readonly string[]) {
-    this.#edge = edge;
-    this.#accounts = accounts;
-  }
-
-  start(): void {
-    this.#loop = this.#run();
-  }
-
-  async stop(): Promise<void> {
-    this.#stop.abort();
-    await this.#loop;
-  }
-
-  async #run(): Promise<void> {
-    const { signal } = this.#stop;
-    while (!signal.aborted) {
-      this.balances.push(...(await balancesOf(this.#edge, this.#accounts)));
-      await wait(BALANCES_MS, null, { signal }).catch(() => undefined);
-    }
-  }
 }
 
 async function inParallel<Item>(items: readonly Item[], width: number, work: (item: Item) => Promise<void>) {

@@ -16,7 +16,7 @@ afterEach(() => rm(folder, { recursive: true, force: true }));
 
 test('120 requests under faults: texts whole, books equal, nothing left', async () => {
   const result = await run({
-    ...{ requests: 120, seed: 7, scripts: 60, concurrency: 16, workers: 3, slots: 4, accounts: 2, shards: 1 },
+    ...{ requests: 120, seed: 7, scripts: 60, concurrency: 16, workers: 3, slots: 4, accounts: 2, shards: 2 },
     ...{ faultEvery: 4, minutes: 10, folder, log: () => {} },
   });
   const { wrong, ...counts } = result;

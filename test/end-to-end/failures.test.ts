@@ -100,7 +100,7 @@ describe('a worker killed in mid-stream', () => {
     const row = await edge.usageOf(response.headers.get('x-request-id')!);
     expect(row).toMatchObject({ status: 'completed', completion_tokens: 200 });
     expect(row.prompt_tokens).toBe(plain.usage.prompt_tokens);
-  });
+  }, 180_000);
 
   test('a client that leaves in mid-stream is billed for the tokens until then, and the worker stops', async () => {
     const worker = await edge.addWorker([

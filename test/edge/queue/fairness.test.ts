@@ -21,6 +21,7 @@ test('an account with many waiting jobs delays the first of another by one job',
   expect(next.job.id).toBe(newcomer.jobId);
   // Then they take turns, in the order in which each account's jobs came.
   const second = await submit(few, jobRequest(model));
+  worker.start(next);
   worker.finish(next, 0);
   const order: string[] = [];
   for (let turn = 0; turn < 3; turn++) {
