@@ -9,12 +9,13 @@ import { type InputForm, LinearInputs } from './linear-inputs.ts';
 import { productDefines, rowFactorDefines, VARIANTS } from './linear-kernels.ts';
 import { type GemmPlan, type GemvPlan, type LinearPlan, type MatrixPlan, planLinear } from './linear-plan.ts';
 import { matrixFault, TRIAL, trialValues, trialWeight } from './matrix-check.ts';
-import { FUNCTION_CODES, foldGroups, type Space } from './row-ops.ts';
+import { FUNCTION_CODES, foldGroups, gated, type Space } from './row-ops.ts';
 import { neighbouringSubgroups } from './subgroup-layout.ts';
 import { loadBnb4 } from './weights/bnb4.ts';
 import { ChannelBuffers } from './weights/channel-buffers.ts';
 import { loadGptq } from './weights/gptq.ts';
 import type { GpuLinear, WeightPart } from './weights/gpu-linear.ts';
+import { type JoinedLinear, joinedLinear } from './weights/join.ts';
 import { expectLength, Loading } from './weights/loading.ts';
 import { loadDense, loadInt8 } from './weights/rows.ts';
 
@@ -40,9 +41,19 @@ export type Matrices =
 
 /** f(gate) to multiply the product with. */
 interface Gate {
+  kind: 'gated';
   f: ActivationFunction;
   values: GPUBuffer;
 }
+
+/** What becomes of a product: linear_output.wgsl. */
+type End =
+  | { kind: 'plain' }
+  | Gate
+  /** Joined gate and up. */
+  | { kind: 'pair'; f: ActivationFunction }
+  /** Joined weights, so many outputs. */
+  | { kind: 'apart'; count: number };
 
 const EPILOGUE_THREADS = 256;
 
@@ -52,6 +63,8 @@ export class Linears {
   readonly #channels = new ChannelBuffers();
   /** Known once the first weight is loaded. */
   #subgroups: GpuFeatures['subgroups'] | undefined;
+  /** Members of joined weights, and where they are among them. */
+  readonly #joined = new Map<Linear, { whole: JoinedLinear; index: number }>();
   #matrices: Matrices;
   #trial: Promise<void> | undefined;
 
@@ -79,6 +92,24 @@ export class Linears {
     if (this.#matrices.kind === 'used') await this.#addRowFactors(loading, linear);
     await loading.finish();
     return linear;
+  }
+
+  /** As the Backend's: one dispatch multiplies them from now on, where kinds and formats agree. Throws `out_of_memory`. */
+  async join(weights: readonly Linear[]): Promise<void> {
+    const members = weights as readonly GpuLinear[];
+    if (members.some((member) => this.#joined.has(member))) return;
+    const loading = new Loading(
+      this.#space.gpu,
+      'joined weights',
+      this.#options.bindingBytes ?? Number.POSITIVE_INFINITY,
+    );
+    const whole = await joinedLinear(loading, members);
+    if (whole === null) return;
+    for (const [index, member] of members.entries()) {
+      // Its buffers are the whole's.
+      member.parts = [];
+      this.#joined.set(member, { whole, index });
+    }
   }
 
   /** Not int8's: its products are of integers. */
@@ -122,8 +153,8 @@ export class Linears {
     gpu.write(ys[1].buffer, 0, new Float32Array(tokens * outFeatures).fill(Number.NaN));
     const fault = await matrixFault(gpu, () => {
       const inputs = new LinearInputs(this.#space, x);
-      this.#multiply(x, inputs, weight, this.#plan(weight, tokens, null), ys[0], null);
-      this.#multiply(x, inputs, weight, this.#plan(weight, tokens, shape), ys[1], null);
+      this.#multiply(x, inputs, weight, this.#plan(weight, tokens, null), [ys[0].buffer], PLAIN);
+      this.#multiply(x, inputs, weight, this.#plan(weight, tokens, shape), [ys[1].buffer], PLAIN);
       inputs.release();
       return { plain: ys[0].buffer, matrices: ys[1].buffer };
     });
@@ -152,8 +183,8 @@ export class Linears {
   kernelNames(weight: Linear, tokens: number): string[] {
     const linear = weight as GpuLinear;
     const plan = this.#plan(linear, tokens);
-    const names = [this.#kernel(linear, plan, null).name];
-    if (plan.kind !== 'gemv' && plan.shares > 1) names.push(this.#sumKernel(linear, null).name);
+    const names = [this.#kernel(linear, plan, PLAIN).name];
+    if (plan.kind !== 'gemv' && plan.shares > 1) names.push(this.#sumKernel(linear, PLAIN).name);
     return names;
   }
 
@@ -191,30 +222,94 @@ export class Linears {
   /** Each weight's product with x; what the weights want of x in common is made once. */
   run(x: Activation, weights: readonly Linear[]): Activation[] {
     const inputs = new LinearInputs(this.#space, x);
-    const ys = weights.map((weight) => this.#product(x, inputs, weight as GpuLinear, null));
+    const whole = this.#wholeOf(weights);
+    const ys =
+      whole === null
+        ? weights.map((weight) => this.#product(x, inputs, weight as GpuLinear, null))
+        : this.#products(x, inputs, whole);
     inputs.release();
     return ys;
   }
 
-  /** f(x · gateᵀ) · (x · upᵀ), the last two steps in the second product's end. */
+  /** f(x · gateᵀ) · (x · upᵀ): the last two steps in the product's end, the second's where the weights are apart. */
   gated(f: ActivationFunction, x: Activation, gate: Linear, up: Linear): Activation {
     if (gate.outFeatures !== up.outFeatures)
       throw impossible(`gated: ${gate.outFeatures} gates for ${up.outFeatures} outputs`);
     const inputs = new LinearInputs(this.#space, x);
-    const opened = this.#product(x, inputs, gate as GpuLinear, null);
-    const y = this.#product(x, inputs, up as GpuLinear, { f, values: opened.buffer });
+    const whole = this.#wholeOf([gate, up]);
+    const y = whole === null ? this.#gatedApart(f, x, inputs, gate, up) : this.#gatedPair(f, x, inputs, whole);
     inputs.release();
+    return y;
+  }
+
+  #gatedApart(f: ActivationFunction, x: Activation, inputs: LinearInputs, gate: Linear, up: Linear): GpuActivation {
+    const opened = this.#product(x, inputs, gate as GpuLinear, null);
+    const y = this.#product(x, inputs, up as GpuLinear, { kind: 'gated', f, values: opened.buffer });
     this.#space.activations.release(opened.buffer);
     return y;
   }
 
-  #product(x: Activation, inputs: LinearInputs, weight: GpuLinear, gate: Gate | null): GpuActivation {
-    if (x.cols !== weight.inFeatures)
-      throw impossible(`linear: x is [${x.rows}, ${x.cols}] for a weight of ${weight.inFeatures} inputs`);
+  /** One dispatch for few tokens; tiles of many have the two sums in different threads. */
+  #gatedPair(f: ActivationFunction, x: Activation, inputs: LinearInputs, whole: JoinedLinear): Activation {
     const { activations } = this.#space;
-    const y = activations.make(x.rows, weight.outFeatures);
-    if (x.rows > 0) this.#multiply(x, inputs, weight, this.#plan(weight, x.rows), y, gate);
+    const [outFeatures] = whole.widths as [number];
+    const plan = this.#plan({ ...whole, outFeatures }, x.rows);
+    if (x.rows > 0 && plan.kind === 'gemv') {
+      expectInputs(x, whole);
+      const y = activations.make(x.rows, outFeatures);
+      this.#multiply(x, inputs, whole, plan, [y.buffer], { kind: 'pair', f });
+      return y;
+    }
+    const [gate, up] = this.#products(x, inputs, whole) as [GpuActivation, GpuActivation];
+    const y = gated(this.#space, f, gate, up);
+    for (const { buffer } of [gate, up]) activations.release(buffer);
     return y;
+  }
+
+  /** The joined weight that these are, all and in order. */
+  #wholeOf(weights: readonly Linear[]): JoinedLinear | null {
+    const whole = weights.length < 2 ? undefined : this.#joined.get(weights[0]!)?.whole;
+    if (whole === undefined || whole.widths.length !== weights.length) return null;
+    const isAll = weights.every((weight, i) => {
+      const found = this.#joined.get(weight);
+      return found?.whole === whole && found.index === i;
+    });
+    return isAll ? whole : null;
+  }
+
+  #products(x: Activation, inputs: LinearInputs, whole: JoinedLinear): GpuActivation[] {
+    expectInputs(x, whole);
+    const { activations } = this.#space;
+    const ys = whole.widths.map((width) => activations.make(x.rows, width));
+    const buffers = ys.map(({ buffer }) => buffer);
+    if (x.rows > 0)
+      this.#multiply(x, inputs, whole, this.#plan(whole, x.rows), buffers, { kind: 'apart', count: ys.length });
+    return ys;
+  }
+
+  #product(x: Activation, inputs: LinearInputs, weight: GpuLinear, gate: Gate | null): GpuActivation {
+    expectInputs(x, weight);
+    const { activations } = this.#space;
+    const joined = this.#joined.get(weight);
+    if (joined !== undefined) return this.#productAlone(x, inputs, joined, gate);
+    const y = activations.make(x.rows, weight.outFeatures);
+    const end = gate ?? PLAIN;
+    if (x.rows > 0) this.#multiply(x, inputs, weight, this.#plan(weight, x.rows), [y.buffer], end);
+    return y;
+  }
+
+  /** Of a joined weight by itself: all are multiplied, since no step asks for this. */
+  #productAlone(
+    x: Activation,
+    inputs: LinearInputs,
+    { whole, index }: { whole: JoinedLinear; index: number },
+    gate: Gate | null,
+  ): GpuActivation {
+    if (gate !== null) throw impossible('gated: a weight that was joined with another');
+    const { activations } = this.#space;
+    const ys = this.#products(x, inputs, whole);
+    for (const [i, { buffer }] of ys.entries()) if (i !== index) activations.release(buffer);
+    return ys[index]!;
   }
 
   #multiply(
@@ -222,22 +317,22 @@ export class Linears {
     inputs: LinearInputs,
     weight: GpuLinear,
     plan: LinearPlan,
-    y: GpuActivation,
-    gate: Gate | null,
+    ys: readonly GPUBuffer[],
+    end: End,
   ): void {
     const { activations } = this.#space;
     const source = inputs.of(weight, inputForm(weight, plan));
-    const kernel = this.#kernel(weight, plan, gate);
+    const kernel = this.#kernel(weight, plan, end);
     if (plan.kind !== 'gemv' && plan.shares > 1) {
       const partial = activations.scratch(4 * plan.shares * x.rows * weight.outFeatures);
       for (const part of weight.parts) this.#tiles(kernel, weight, part, plan, x.rows, [source, [partial]]);
-      this.#sum(weight, plan, x.rows, partial, y, gate);
+      this.#sum(weight, plan, x.rows, partial, ys, end);
       activations.release(partial);
       return;
     }
-    const ends = [y.buffer, ...(weight.bias === null ? [] : [weight.bias]), ...(gate === null ? [] : [gate.values])];
+    const ends = endBuffers(weight, ys, end);
     for (const part of weight.parts)
-      if (plan.kind === 'gemv') this.#rows(kernel, weight, part, plan, x.rows, [source, ends]);
+      if (plan.kind === 'gemv') this.#rows(kernel, weight, part, plan, x.rows, end, [source, ends]);
       else this.#tiles(kernel, weight, part, plan, x.rows, [source, ends]);
   }
 
@@ -251,9 +346,9 @@ export class Linears {
     return this.#matrices.kind === 'used' ? this.#matrices.shape : null;
   }
 
-  #kernel(weight: GpuLinear, plan: LinearPlan, gate: Gate | null): Kernel {
+  #kernel(weight: GpuLinear, plan: LinearPlan, end: End): Kernel {
     const isPartial = plan.kind !== 'gemv' && plan.shares > 1;
-    const defines = productDefines(weight, plan, isPartial ? NO_END : endDefines(weight, gate));
+    const defines = productDefines(weight, plan, isPartial ? NO_END : endDefines(weight, end));
     return this.#space.gpu.kernels.get(`linear_${weight.kind}`, defines);
   }
 
@@ -263,13 +358,14 @@ export class Linears {
     { first, rows, buffers, params }: WeightPart,
     { threads, team, tokens }: GemvPlan,
     count: number,
+    end: End,
     [source, ends]: [GPUBuffer[], GPUBuffer[]],
   ): void {
     this.#space.gpu.dispatch(
       kernel,
       { tokens: count, rows, first, cols: outFeatures, chunks, team, splitChunks: 0, ...params },
       [...source, ...buffers, ...ends],
-      Math.ceil(Math.ceil(rows / 4) / (threads / team)),
+      Math.ceil(Math.ceil(rows / (end.kind === 'pair' ? 8 : 4)) / (threads / team)),
       Math.ceil(count / tokens),
     );
   }
@@ -294,8 +390,8 @@ export class Linears {
     );
   }
 
-  #sumKernel(weight: GpuLinear, gate: Gate | null): Kernel {
-    const defines = { THREADS: EPILOGUE_THREADS, ...endDefines(weight, gate) };
+  #sumKernel(weight: GpuLinear, end: End): Kernel {
+    const defines = { THREADS: EPILOGUE_THREADS, ...endDefines(weight, end) };
     return this.#space.gpu.kernels.get('sum_shares', defines);
   }
 
@@ -304,15 +400,17 @@ export class Linears {
     { shares }: GemmPlan | MatrixPlan,
     tokens: number,
     partial: GPUBuffer,
-    y: GpuActivation,
-    gate: Gate | null,
+    ys: readonly GPUBuffer[],
+    end: End,
   ): void {
     const cols = weight.outFeatures;
     const count = tokens * cols;
+    const { end0, end1 } = weight.parts[0]!.params;
+    const apart = end.kind === 'apart' ? { end0: end0!, end1: end1! } : {};
     this.#space.gpu.dispatch(
-      this.#sumKernel(weight, gate),
-      { count, shares, tokens, rows: cols, first: 0, cols },
-      [partial, y.buffer, ...(weight.bias === null ? [] : [weight.bias]), ...(gate === null ? [] : [gate.values])],
+      this.#sumKernel(weight, end),
+      { count, shares, tokens, rows: cols, first: 0, cols, ...apart },
+      [partial, ...endBuffers(weight, ys, end)],
       ...foldGroups(Math.ceil(count / EPILOGUE_THREADS)),
     );
   }
@@ -325,9 +423,30 @@ function inputForm({ halves }: GpuLinear, plan: LinearPlan): InputForm {
   return { kind: 'halves', ...halves!, tileTokens: 1 };
 }
 
-const NO_END: Defines = { BIAS: false, GATED: false };
+function expectInputs(x: Activation, { inFeatures }: GpuLinear): void {
+  if (x.cols !== inFeatures)
+    throw impossible(`linear: x is [${x.rows}, ${x.cols}] for a weight of ${inFeatures} inputs`);
+}
 
-function endDefines(weight: GpuLinear, gate: Gate | null): Defines {
-  const gated: Defines = gate === null ? { GATED: false } : { GATED: true, FUNCTION: FUNCTION_CODES[gate.f] };
-  return { BIAS: weight.bias !== null, ...gated };
+const PLAIN: End = { kind: 'plain' };
+const NO_END: Defines = { BIAS: false, GATED: false, APART: false, APART_3: false, PAIR: false };
+
+function endDefines(weight: GpuLinear, end: End): Defines {
+  const defines = { ...NO_END, BIAS: weight.bias !== null };
+  switch (end.kind) {
+    case 'plain':
+      return defines;
+    case 'gated':
+      return { ...defines, GATED: true, FUNCTION: FUNCTION_CODES[end.f] };
+    case 'pair':
+      return { ...defines, PAIR: true, FUNCTION: FUNCTION_CODES[end.f] };
+    case 'apart':
+      return { ...defines, APART: true, APART_3: end.count === 3 };
+    default:
+      return end satisfies never;
+  }
+}
+
+function endBuffers({ bias }: GpuLinear, ys: readonly GPUBuffer[], end: End): GPUBuffer[] {
+  return [...ys, ...(bias === null ? [] : [bias]), ...(end.kind === 'gated' ? [end.values] : [])];
 }
