@@ -1,5 +1,5 @@
 /** Weights that are multiplied together: q, k and v as one dispatch, gate and up as one. */
-import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest';
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import type { LinearWeight } from '../../core/model/backend.ts';
 import { referenceLinear } from '../../core/model/reference-weights.ts';
 import type { LinearsOptions } from '../../gpu-worker/webgpu/linears.ts';
@@ -53,12 +53,20 @@ async function joined(weights: readonly LinearWeight[], options: Partial<Linears
   return { linears, loaded };
 }
 
-/** Kernels that a step dispatches, by file. */
-function dispatched(on: Space, run: () => void): string[] {
-  const spy = vi.spyOn(on.gpu, 'dispatch');
-  run();
-  const files = spy.mock.calls.map(([kernel]) => kernel.name.split('(')[0]!);
-  spy.mockRestore();
+/** Files of the kernels that are dispatched meanwhile. */
+function dispatched({ gpu }: Space, run: () => void): string[] {
+  const files: string[] = [];
+  const { dispatch } = gpu;
+  gpu.dispatch = (kernel, ...rest) => {
+    files.push(kernel.name.split('(')[0]!);
+    dispatch.call(gpu, kernel, ...rest);
+  };
+  try {
+    run();
+  } finally {
+    // The class's own method shows again.
+    Reflect.deleteProperty(gpu, 'dispatch');
+  }
   return files;
 }
 
