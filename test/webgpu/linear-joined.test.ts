@@ -175,6 +175,17 @@ describe('gate and up', () => {
       expect(own).toHaveLength(tokens <= 8 ? 1 : 2);
     }
   });
+
+  test('the other way round they are what they were', async () => {
+    const [gate, up] = [KINDS[0]![1](68, 3), KINDS[0]![1](68, 4)];
+    const { linears, loaded } = await joined([gate, up]);
+    const x = gaussians(3 * IN, 5);
+    space.activations.begin();
+    const y = await readBack(space, linears.gated('silu', place(space, x, IN), loaded[1]!, loaded[0]!));
+    const opened = referenceLinear(x, 3, up);
+    const wanted = referenceLinear(x, 3, gate).map((value, i) => activation('silu', opened[i]!) * value);
+    expect(relativeError(y, wanted)).toBeLessThan(2 * F32_TOLERANCE);
+  });
 });
 
 describe('in f16', () => {
