@@ -107,12 +107,13 @@ export async function loadModelOn(
 }
 
 /** The backend, with every linear shown to the recorder on its way. */
-function recorded(backend: Backend, recorder: PackedRecorder): Pick<Backend, 'loadLinear' | 'loadVector'> {
+function recorded(backend: Backend, recorder: PackedRecorder): Pick<Backend, 'loadLinear' | 'loadVector' | 'join'> {
   return {
     async loadLinear(weight, label) {
       await recorder.record(label, weight);
       return backend.loadLinear(weight, label);
     },
+    join: async (weights) => backend.join?.(weights),
     loadVector: (values, label) => backend.loadVector(values, label),
   };
 }

@@ -201,6 +201,11 @@ export interface Backend {
 
   /** Copies the weight to the backend, repacked as it likes. The caller may drop its bytes afterwards. `label` names the tensor in errors. */
   loadLinear(weight: LinearWeight, label: string): Promise<Linear>;
+  /**
+   * Tells that `linears` or `gatedLinear` will be asked for these weights together and in this order: the backend may lay them out as one.
+   * Each stays usable by itself. Absent where nothing is gained.
+   */
+  join?(weights: readonly Linear[]): Promise<void>;
   loadVector(values: Float32Array, label: string): Vector;
   /** Bytes that key/value pages may take: what is free now that the weights are loaded, less what steps need. */
   kvBudgetBytes(): Promise<number>;

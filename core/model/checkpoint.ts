@@ -20,7 +20,7 @@ import type {
 export interface LoadOptions {
   config: Architecture;
   quantization: Quantization;
-  backend: Pick<Backend, 'loadLinear' | 'loadVector'>;
+  backend: Pick<Backend, 'loadLinear' | 'loadVector' | 'join'>;
   /** What embedding and head are requantized to; absent or 16: they stay as they are. */
   headBits?: HeadBits;
   /** Called after each linear and norm with how many of `total` are on the backend. */
@@ -152,13 +152,13 @@ class WeightLoader {
     const names = tensors.queryKeyValue;
     const linear = (name: string, outputs: number) =>
       this.#linear(prefix + name, outputs * headDim, hidden, bias.queryKeyValue);
-    if (names.kind === 'separate')
-      return {
-        kind: 'separate',
-        query: await linear(names.query, heads),
-        key: await linear(names.key, kvHeads),
-        value: await linear(names.value, kvHeads),
-      };
+    if (names.kind === 'separate') {
+      const query = await linear(names.query, heads);
+      const key = await linear(names.key, kvHeads);
+      const value = await linear(names.value, kvHeads);
+      await this.#options.backend.join?.([query, key, value]);
+      return { kind: 'separate', query, key, value };
+    }
     const fused = await linear(names.name, heads + 2 * kvHeads);
     return { kind: 'fused', linear: fused, ...fusedColumns(this.#options.config, names.layout) };
   }
@@ -169,13 +169,12 @@ class WeightLoader {
     const inner = (name: string, outputs: number) => this.#linear(prefix + name, outputs, hidden, bias.mlp);
     const down = (name: string) => this.#linear(prefix + name, hidden, intermediate, bias.mlp);
     switch (names.kind) {
-      case 'gated':
-        return {
-          kind: 'gated',
-          gate: await inner(names.gate, intermediate),
-          up: await inner(names.up, intermediate),
-          down: await down(names.down),
-        };
+      case 'gated': {
+        const gate = await inner(names.gate, intermediate);
+        const up = await inner(names.up, intermediate);
+        await this.#options.backend.join?.([gate, up]);
+        return { kind: 'gated', gate, up, down: await down(names.down) };
+      }
       case 'fused':
         return { kind: 'fused', gateUp: await inner(names.gateUp, 2 * intermediate), down: await down(names.down) };
       case 'plain':

@@ -43,6 +43,8 @@ export async function makeRandomModel(backend: Backend, options: RandomModelOpti
       linears.set(matrix.name, await load({ ...matrix, name: `layers.${index}.${matrix.name}` }, format));
     // The map's keys are layerMatrices' names.
     const linear = (name: string) => linears.get(name)!;
+    await backend.join?.([linear('q'), linear('k'), linear('v')]);
+    await backend.join?.([linear('gate'), linear('up')]);
     layers.push({
       norms: { attention: norm(), mlp: norm(), outputs: null, heads: null },
       queryKeyValue: { kind: 'separate', query: linear('q'), key: linear('k'), value: linear('v') },

@@ -95,6 +95,10 @@ export class WebGpuBackend implements Backend, Measurable {
     return this.#linears.load(weight, label);
   }
 
+  join(weights: readonly Linear[]): Promise<void> {
+    return this.#linears.join(weights);
+  }
+
   loadVector(values: Float32Array): Vector {
     const buffer = this.gpu.pool.take(values.byteLength);
     this.gpu.write(buffer, 0, values.slice());

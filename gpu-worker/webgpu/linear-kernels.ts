@@ -16,9 +16,10 @@ export const VARIANTS: Readonly<Record<LinearWeight['kind'], Defines>> = {
   int8: { BNB4: false, THRESHOLD: true },
 };
 
-/** `ends`: BIAS and GATED. */
+/** `ends`: what linear_output.wgsl asks for. */
 export function productDefines(weight: GpuLinear, plan: LinearPlan, ends: Defines): Defines {
-  const common = { ...VARIANTS[weight.kind], ...weight.defines, ...ends, FACTORS: false };
+  const isJoined = weight.parts[0]?.params.end0 !== undefined;
+  const common = { ...VARIANTS[weight.kind], ...weight.defines, ...ends, JOINED: isJoined, FACTORS: false };
   switch (plan.kind) {
     case 'gemv':
       return {
@@ -55,7 +56,15 @@ export function productDefines(weight: GpuLinear, plan: LinearPlan, ends: Define
 
 export function rowFactorDefines(weight: GpuLinear): Defines {
   const variant = { ...VARIANTS[weight.kind], ...weight.defines };
-  return { ...variant, FACTORS: true, MATRICES: false, TILED: true, HALVES: false, THREADS: FACTOR_THREADS };
+  return {
+    ...variant,
+    JOINED: false,
+    FACTORS: true,
+    MATRICES: false,
+    TILED: true,
+    HALVES: false,
+    THREADS: FACTOR_THREADS,
+  };
 }
 
 /** How many pieces of a thread's share there are, and how many of them are written out in the source. */

@@ -29,7 +29,9 @@ cat "$out/adapter.json"
 
 status=0
 if [ "$what" = tests ] || [ "$what" = all ]; then
-  "$work/node" --import ./scripts/gpu-bundle/register.ts --test --test-concurrency=1 \
+  # Each test as it ends, and the whole as JSON. Lavapipe compiles for minutes with all of LLVM's passes; other drivers do not read this.
+  GALLIVM_PERF="${GALLIVM_PERF:-nopt}" "$work/node" --import ./scripts/gpu-bundle/register.ts --test --test-concurrency=1 \
+    --test-reporter=spec --test-reporter-destination=stderr \
     --test-reporter=./scripts/gpu-bundle/reporter.ts --test-reporter-destination="$out/tests.json" \
     'test/webgpu/**/*.test.ts' || status=1
   head -c 2000 "$out/tests.json"

@@ -30,6 +30,27 @@ function labelled<Matchers extends object>(matchers: Matchers, label: string): M
 export const beforeAll = before;
 export const afterAll = after;
 
+/** What a test is given; `skip` ends it where the condition holds. */
+interface Context {
+  skip(condition: boolean, reason: string): void;
+}
+
+class Skipped extends Error {}
+
+const CONTEXT: Context = {
+  skip(condition, reason) {
+    if (condition) throw new Skipped(reason);
+  },
+};
+
+type Hook = (context: Context) => unknown;
+/** Of the file and of the groups that are being declared, outermost first. A test runs those that were there when it was declared. */
+const hooks: Hook[][] = [[]];
+
+export function beforeEach(hook: Hook): void {
+  hooks.at(-1)!.push(hook);
+}
+
 type Body = (...values: never[]) => unknown;
 type Case = readonly unknown[] | unknown;
 
@@ -55,11 +76,28 @@ function eachOf(run: (title: string, body: () => unknown) => unknown) {
 function withVariants(plain: typeof testIn | typeof describeIn) {
   const run = (title: string, ...rest: unknown[]) => {
     // Vitest's third argument is a timeout, which the bundle does without: a GPU may compile for long.
-    const body = rest.find((value) => typeof value === 'function') as () => unknown;
-    return plain(title, async () => body());
+    const body = rest.find((value) => typeof value === 'function') as (context: Context) => unknown;
+    const before = hooks.flat();
+    return (plain as typeof testIn)(title, async (own) => {
+      try {
+        for (const hook of before) await hook(CONTEXT);
+        await body(CONTEXT);
+      } catch (error) {
+        if (!(error instanceof Skipped)) throw error;
+        own.skip(error.message);
+      }
+    });
   };
   const skip = (title: string) => plain(title, { skip: true }, () => {});
-  const describeRun = (title: string, body: () => void) => (plain as typeof describeIn)(title, body);
+  const describeRun = (title: string, body: () => void) =>
+    (plain as typeof describeIn)(title, () => {
+      hooks.push([]);
+      try {
+        body();
+      } finally {
+        hooks.pop();
+      }
+    });
   const chosen = plain === describeIn ? describeRun : run;
   const skipAll = Object.assign((title: string) => skip(title), {
     each: () => (title: string) => skip(title),

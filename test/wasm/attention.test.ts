@@ -5,6 +5,7 @@ import type { WasmBackend } from '../../wasm/backend.ts';
 import { gaussians, place } from './inputs.ts';
 import { backendOf, VARIANTS } from './kernel-set.ts';
 import { attendHead, relativeError, rope, roundHalfToEven, roundToHalf } from './oracle.ts';
+import { batchOf, HEAD_SHAPES, shuffledTables, whole } from './paged-sequences.ts';
 
 /** Scores, weights and the weighted sum in f32, contexts of some dozens. */
 const TOLERANCE = 2e-6;
@@ -21,34 +22,10 @@ interface Shape {
   pageTokens: number;
 }
 
-/** Prefills of the given lengths in one batch, their pages interleaved and out of order. */
+/** Prefills of the given lengths in one batch, their pages out of order. */
 function prefill(lengths: number[], pageTokens: number): { batch: Batch; pages: number } {
-  const maxPages = Math.max(...lengths.map((length) => Math.ceil(length / pageTokens))) + 1;
-  const pages = lengths.length * maxPages;
-  const pageOf = (sequence: number, place: number) => pages - 1 - (place * lengths.length + sequence);
-  const tokens = lengths.flatMap((length, sequence) =>
-    Array.from({ length }, (_, position) => ({ sequence, position })),
-  );
-  const pageTables = lengths.flatMap((length, sequence) =>
-    Array.from({ length: maxPages }, (_, at) => (at * pageTokens < length ? pageOf(sequence, at) : 0)),
-  );
-  return {
-    pages,
-    batch: {
-      tokenIds: Int32Array.from(tokens, (_, i) => i),
-      positions: Int32Array.from(tokens, (token) => token.position),
-      slots: Int32Array.from(
-        tokens,
-        ({ sequence, position }) =>
-          pageOf(sequence, Math.floor(position / pageTokens)) * pageTokens + (position % pageTokens),
-      ),
-      sequenceOf: Int32Array.from(tokens, (token) => token.sequence),
-      pageTables: Int32Array.from(pageTables),
-      maxPages,
-      outputRows: new Int32Array(0),
-      plannedTokens: Int32Array.from(lengths),
-    },
-  };
+  const tables = shuffledTables(lengths, pageTokens);
+  return { pages: tables.pages, batch: batchOf(tables, whole(tables)) };
 }
 
 /** cos, sin [tokens, rotaryDim/2] as a graph would make them. */
@@ -127,20 +104,7 @@ async function run(backend: WasmBackend, shape: Shape, lengths: number[], scores
 }
 
 describe.each(VARIANTS)('attention, %s', (variant) => {
-  const shapes: Shape[] = [
-    { heads: 1, kvHeads: 1, headDim: 16, rotaryDim: 16, pageTokens: 16 },
-    { heads: 4, kvHeads: 2, headDim: 8, rotaryDim: 8, pageTokens: 4 },
-    { heads: 6, kvHeads: 2, headDim: 36, rotaryDim: 20, pageTokens: 5 },
-    { heads: 3, kvHeads: 1, headDim: 64, rotaryDim: 32, pageTokens: 1 },
-    { heads: 2, kvHeads: 2, headDim: 7, rotaryDim: 6, pageTokens: 3 },
-    { heads: 71, kvHeads: 1, headDim: 64, rotaryDim: 64, pageTokens: 16 },
-    { heads: 2, kvHeads: 1, headDim: 80, rotaryDim: 32, pageTokens: 16 },
-    { heads: 3, kvHeads: 3, headDim: 96, rotaryDim: 96, pageTokens: 8 },
-    { heads: 4, kvHeads: 2, headDim: 128, rotaryDim: 64, pageTokens: 16 },
-    { heads: 2, kvHeads: 1, headDim: 256, rotaryDim: 256, pageTokens: 16 },
-    { heads: 4, kvHeads: 4, headDim: 10, rotaryDim: null, pageTokens: 4 },
-  ];
-  test.each(shapes)(
+  test.each(HEAD_SHAPES)(
     '$heads heads over $kvHeads of $headDim, $rotaryDim rotated, pages of $pageTokens',
     async (shape) => {
       const result = await run(await backendOf(variant), shape, [1, 2, 17, 33, 4]);
@@ -161,7 +125,7 @@ describe.each(VARIANTS)('attention, %s', (variant) => {
   );
 
   const dtypes: KvDtype[] = ['f16', 'int8'];
-  test.each(dtypes.flatMap((dtype) => shapes.slice(0, 8).map((shape) => ({ dtype, ...shape }))))(
+  test.each(dtypes.flatMap((dtype) => HEAD_SHAPES.slice(0, 8).map((shape) => ({ dtype, ...shape }))))(
     '$dtype pages: $heads heads over $kvHeads of $headDim, as the stored values give it',
     async ({ dtype, ...shape }) => {
       const lengths = [1, 2, 17, 33, 4];

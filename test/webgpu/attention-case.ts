@@ -6,8 +6,9 @@ import type { KeyValuesOptions } from '../../gpu-worker/webgpu/key-values.ts';
 import type { Space } from '../../gpu-worker/webgpu/row-ops.ts';
 import { gaussians } from '../wasm/inputs.ts';
 import { relativeError } from '../wasm/oracle.ts';
+import { batchOf, type Part, type Tables, whole } from '../wasm/paged-sequences.ts';
 import { place, readBack } from './gpu-under-test.ts';
-import { allocate, batchOf, begin, type Part, readPages, type Tables, whole, writePages } from './paged.ts';
+import { allocate, begin, readPages, writePages } from './paged.ts';
 
 /** Products, weights and sums in f32 over some hundred positions; WGSL lets exp(−20) err by 43 units of the last place. */
 export const TOLERANCE = 2e-6;

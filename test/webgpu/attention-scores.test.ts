@@ -4,9 +4,10 @@ import { KeyValues } from '../../gpu-worker/webgpu/key-values.ts';
 import type { Space } from '../../gpu-worker/webgpu/row-ops.ts';
 import { gaussians } from '../wasm/inputs.ts';
 import { relativeError } from '../wasm/oracle.ts';
+import { batchOf, type Part, shuffledTables, whole } from '../wasm/paged-sequences.ts';
 import { attention, expectClose, MIXED, MIXED_LENGTHS, type Scores, type Shape, TOLERANCE } from './attention-case.ts';
 import { openSpace, place, readBack } from './gpu-under-test.ts';
-import { allocate, batchOf, begin, type Part, shuffledTables, whole, writePages } from './paged.ts';
+import { allocate, begin, writePages } from './paged.ts';
 
 let space: Space;
 beforeAll(async () => {

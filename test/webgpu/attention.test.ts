@@ -3,9 +3,9 @@ import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import type { KvDtype } from '../../core/model/backend.ts';
 import type { Space } from '../../gpu-worker/webgpu/row-ops.ts';
 import { relativeError } from '../wasm/oracle.ts';
-import { attention, expectClose, MIXED, MIXED_LENGTHS, PREFILL_TOKENS, type Shape } from './attention-case.ts';
+import { HEAD_SHAPES, shuffledTables } from '../wasm/paged-sequences.ts';
+import { attention, expectClose, MIXED, MIXED_LENGTHS, PREFILL_TOKENS } from './attention-case.ts';
 import { openSpace } from './gpu-under-test.ts';
-import { shuffledTables } from './paged.ts';
 
 let space: Space;
 beforeAll(async () => {
@@ -15,25 +15,11 @@ afterAll(async () => {
   await space.gpu.destroy();
 });
 
-const SHAPES: Shape[] = [
-  { heads: 1, kvHeads: 1, headDim: 16, pageTokens: 16 },
-  { heads: 4, kvHeads: 2, headDim: 8, pageTokens: 4 },
-  { heads: 6, kvHeads: 2, headDim: 36, pageTokens: 5 },
-  { heads: 3, kvHeads: 1, headDim: 64, pageTokens: 1 },
-  { heads: 2, kvHeads: 2, headDim: 7, pageTokens: 3 },
-  { heads: 71, kvHeads: 1, headDim: 64, pageTokens: 16 },
-  { heads: 2, kvHeads: 1, headDim: 80, pageTokens: 16 },
-  { heads: 3, kvHeads: 3, headDim: 96, pageTokens: 8 },
-  { heads: 10, kvHeads: 1, headDim: 128, pageTokens: 16 },
-  { heads: 2, kvHeads: 1, headDim: 256, pageTokens: 16 },
-  { heads: 4, kvHeads: 4, headDim: 10, pageTokens: 4 },
-];
-
 /** Against the keys and values before they were rounded to the pages' dtype; INTERFACES.md allows f16 2e-3. */
 const ROUNDING: Record<KvDtype, number> = { f32: 2e-6, f16: 1e-3, int8: 1.5e-2 };
 
 describe.each(Object.keys(ROUNDING) as KvDtype[])('%s pages', (dtype) => {
-  test.each(SHAPES)('$heads heads over $kvHeads of $headDim, pages of $pageTokens', async (shape) => {
+  test.each(HEAD_SHAPES)('$heads heads over $kvHeads of $headDim, pages of $pageTokens', async (shape) => {
     const tables = shuffledTables(MIXED_LENGTHS, shape.pageTokens);
     // The prefill kernel is compiled anew by width, seconds on a software GPU: f16 and int8 pages take its two usual widths only.
     const usual = shape.headDim <= 128 && shape.headDim % 4 === 0;

@@ -34,7 +34,8 @@ describe('linear in f16', () => {
 
   test.each(BITS)('%i bits, every number of tokens, both ways of zeros', async (bits) => {
     const shape = { outFeatures: 65, inFeatures: 160, groupSize: 64, bits, bias: true };
-    await expectClose(gptqOf({ ...shape, sym: false }), [1, 2, 3, 8]);
+    // Each number is a kernel of its own, which software GPUs compile for long.
+    await expectClose(gptqOf({ ...shape, sym: false }), bits === 4 ? [1, 2, 3, 8] : [1, 3]);
     await expectClose(gptqOf({ ...shape, sym: true }), [1]);
   });
 
@@ -59,7 +60,7 @@ describe('linear in f16', () => {
     const bias = gaussians(65, 2);
     for (const nested of [false, true]) {
       const weight = bnb4Of(gaussians(65 * 160, 1), 160, { quantType, blockSize: 32, nested, bias });
-      await expectClose(weight, nested ? [1] : [1, 2, 3, 8]);
+      await expectClose(weight, nested ? [1] : [1, 3, 8]);
     }
     await expectClose(bnb4Of(gaussians(17 * 96, 1), 96, { quantType, blockSize: 64 }), [1]);
   });

@@ -6,7 +6,7 @@ import { referenceLinear } from '../../core/model/reference-weights.ts';
 import type { Space } from '../../gpu-worker/webgpu/row-ops.ts';
 import { bnb4Of, denseOf, gaussians, gptqOf } from '../wasm/inputs.ts';
 import { activation, relativeError } from '../wasm/oracle.ts';
-import { openSpace, place, readBack } from './gpu-under-test.ts';
+import { openBackend, openSpace, place, readBack } from './gpu-under-test.ts';
 import { LinearsUnderTest } from './linear-under-test.ts';
 
 /** The issue's bar for f16: both factors rounded to 11 bits err by about 3e-4. */
@@ -204,5 +204,26 @@ describe('subgroup matrices that do not work', () => {
     expect(lines).toHaveLength(1);
     expect(lines[0]).toMatch(/^subgroup matrices are not used: /);
     expect(broken.linears.matrices.kind).toBe('broken');
+  });
+});
+
+describe('what a bench reports', () => {
+  test.each(['auto', 'none'] as const)('names the variant, and the limit that it is held to: %s', async (matrices) => {
+    const backend = await openBackend({ precision: 'auto', matrices });
+    try {
+      await backend.loadLinear(denseOf(gaussians(64, 1), 8), 'weight');
+      const shape = matrices === 'none' ? null : backend.gpu.features.matrices;
+      const { what, perSecond } = await backend.measureMatmul();
+      expect(perSecond).toBeGreaterThan(0);
+      if (shape === null) {
+        expect(backend.device).toContain('no subgroup matrices');
+        expect(what).toContain('outside matrix units');
+      } else {
+        expect(backend.device).toContain(`subgroup matrices of ${shape.M}x${shape.N}x${shape.K}`);
+        expect(what).toContain('f16 subgroup matrices');
+      }
+    } finally {
+      await backend.dispose();
+    }
   });
 });

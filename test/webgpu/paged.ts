@@ -3,62 +3,8 @@ import type { Activation, Batch, KvShape } from '../../core/model/backend.ts';
 import { KeyValues, type KeyValuesOptions } from '../../gpu-worker/webgpu/key-values.ts';
 import type { Space } from '../../gpu-worker/webgpu/row-ops.ts';
 import { StepInputs } from '../../gpu-worker/webgpu/step-inputs.ts';
-import { halfToNumber, random } from '../wasm/oracle.ts';
+import { halfToNumber } from '../wasm/oracle.ts';
 import { place } from './gpu-under-test.ts';
-
-/** Tokens position .. position + tokens − 1 of a sequence. */
-export interface Part {
-  sequence: number;
-  position: number;
-  tokens: number;
-}
-
-/** Page tables of sequences of the given lengths. Page 0 belongs to nobody, and unused entries name it. */
-export interface Tables {
-  pages: number;
-  maxPages: number;
-  pageTables: Int32Array;
-  lengths: number[];
-  pageTokens: number;
-}
-
-export function shuffledTables(lengths: number[], pageTokens: number, seed = 1): Tables {
-  const next = random(seed);
-  const needed = lengths.map((length) => Math.ceil(length / pageTokens));
-  const maxPages = Math.max(...needed) + 1;
-  const ids = Array.from({ length: needed.reduce((sum, count) => sum + count, 0) }, (_, i) => i + 1);
-  for (let i = ids.length - 1; i > 0; i--) {
-    const other = Math.floor(next() * (i + 1));
-    [ids[i], ids[other]] = [ids[other]!, ids[i]!];
-  }
-  const pageTables = new Int32Array(lengths.length * maxPages);
-  needed.forEach((count, sequence) => {
-    for (let at = 0; at < count; at++) pageTables[sequence * maxPages + at] = ids.pop()!;
-  });
-  return { pages: 1 + pageTables.filter((page) => page > 0).length, maxPages, pageTables, lengths, pageTokens };
-}
-
-export function batchOf({ pageTables, maxPages, pageTokens, lengths }: Tables, parts: readonly Part[]): Batch {
-  const tokens = parts.flatMap(({ sequence, position, tokens }) =>
-    Array.from({ length: tokens }, (_, at) => ({ sequence, position: position + at })),
-  );
-  return {
-    tokenIds: Int32Array.from(tokens, (_, at) => at),
-    positions: Int32Array.from(tokens, ({ position }) => position),
-    slots: Int32Array.from(tokens, ({ sequence, position }) => {
-      const page = pageTables[sequence * maxPages + Math.floor(position / pageTokens)]!;
-      return page * pageTokens + (position % pageTokens);
-    }),
-    sequenceOf: Int32Array.from(tokens, ({ sequence }) => sequence),
-    pageTables,
-    maxPages,
-    outputRows: new Int32Array(0),
-    plannedTokens: Int32Array.from(lengths),
-  };
-}
-
-export const whole = (tables: Tables): Part[] =>
-  tables.lengths.map((tokens, sequence) => ({ sequence, position: 0, tokens }));
 
 /** One layer, its pages all NaN (int8: with scales that are). */
 export function allocate(space: Space, shape: Omit<KvShape, 'layers'>, options: Partial<KeyValuesOptions> = {}) {

@@ -6,8 +6,9 @@ import { freeBytes } from '../../gpu-worker/webgpu/memory-probe.ts';
 import type { Space } from '../../gpu-worker/webgpu/row-ops.ts';
 import { gaussians } from '../wasm/inputs.ts';
 import { relativeError, rope } from '../wasm/oracle.ts';
+import { batchOf, shuffledTables, whole } from '../wasm/paged-sequences.ts';
 import { openSpace, place, readBack } from './gpu-under-test.ts';
-import { allocate, batchOf, begin, readPages, shuffledTables, whole } from './paged.ts';
+import { allocate, begin, readPages } from './paged.ts';
 
 let space: Space;
 beforeAll(async () => {

@@ -66,12 +66,24 @@ fn termsOf(quad: u32, chunk: u32) -> Terms {
   let group = chunk / params.groupChunks;
 #if NESTED
   let code = unpack4xU8(scales[quad * params.groups + group]);
+  var firstBlock = params.firstBlock;
+  var offset = params.nestedOffset;
+#if JOINED
+  if (4u * quad >= params.end0) {
+    firstBlock = params.firstBlock1;
+    offset = params.nestedOffset1;
+  }
+  if (4u * quad >= params.end1) {
+    firstBlock = params.firstBlock2;
+    offset = params.nestedOffset2;
+  }
+#endif
   // Rows beyond the last have no block; the index stays in the buffer.
-  let block = params.firstBlock + (4u * quad + vec4<u32>(0u, 1u, 2u, 3u)) * params.groups + group;
+  let block = firstBlock + (4u * quad + vec4<u32>(0u, 1u, 2u, 3u)) * params.groups + group;
   let at = min(block / params.nestedBlock, vec4<u32>(arrayLength(&nested) - 1u));
   let outer = vec4<f32>(nested[at.x], nested[at.y], nested[at.z], nested[at.w]);
   let inner = vec4<f32>(table[16u + code.x], table[16u + code.y], table[16u + code.z], table[16u + code.w]);
-  return Terms(inner * outer + params.nestedOffset, vec4<f32>());
+  return Terms(inner * outer + offset, vec4<f32>());
 #else
   return Terms(scales[quad * params.groups + group], vec4<f32>());
 #endif

@@ -6,6 +6,12 @@ const QUADS_M = u32(TILE_M) / 4u;
 var<workgroup> tileX: array<vec4<f32>, 32 * TILE_M / 4>;
 var<workgroup> tileW: array<vec4<f32>, 32 * 16>;
 
+alias Sums = vec4<f32>;
+fn valueOf(sums: Sums, share: u32, token: u32, quad: u32) -> vec4<f32> {
+  return sums;
+}
+#include "linear_gemm_end.wgsl"
+
 @compute @workgroup_size(64)
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) thread: u32) {
   prepare(thread);
@@ -83,21 +89,11 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     }
     workgroupBarrier();
   }
-  var lows: array<vec4<f32>, THREAD_M>;
-  var highs: array<vec4<f32>, THREAD_M>;
+  var lows: array<Sums, THREAD_M>;
+  var highs: array<Sums, THREAD_M>;
 #repeat i THREAD_M
   lows[$i] = low$i;
   highs[$i] = high$i;
 #end
-  let quad = row0 / 4u + cell.x;
-  for (var i = 0u; i < u32(THREAD_M); i++) {
-#if THREAD_M_2
-    let token = token0 + 2u * cell.y + i;
-#else
-    // The fifth and on lie 32 further, as the second four rows do.
-    let token = token0 + 4u * cell.y + i + select(0u, 28u, i >= 4u);
-#endif
-    putQuad(group.z, token, quad, lows[i]);
-    putQuad(group.z, token, quad + 8u, highs[i]);
-  }
+  finish(group, cell, &lows, &highs);
 }

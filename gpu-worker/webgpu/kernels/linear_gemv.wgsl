@@ -27,8 +27,17 @@ fn main(
   prepare(thread);
   let lane = thread % params.team;
   let place = group.x * (u32(THREADS) / params.team) + thread / params.team;
+#if PAIR
+  // The gate's rows, then those of the same outputs in the up projection.
+  var gates: array<vec4<f32>, TOKENS>;
+  let quads = params.end0 / 4u;
+  for (var half = 0u; half < 2u; half++) {
+  let quad = min(place, quads - 1u) + half * quads;
+  let isLive = place < quads;
+#else
   let quad = min(place, (params.rows - 1u) / 4u);
   let isLive = place == quad;
+#endif
   let units = params.chunks * u32(CHUNK_PIECES / PIECES);
 #repeat t TOKENS
   let x$t = min(group.y * u32(TOKENS) + $tu, params.tokens - 1u) * params.chunks * u32(CHUNK_PIECES);
@@ -78,15 +87,20 @@ fn main(
   var totals: array<vec4<f32>, TOKENS>;
 #repeat t TOKENS
   totals[$t] = teamSum(thread, lane, subgroupSize, sum$t);
-#end
-  if (lane == 0u && isLive) {
-    for (var t = 0u; t < u32(TOKENS); t++) {
-      let token = group.y * u32(TOKENS) + t;
 #if HALVES
-      putQuad(0u, token, quad, totals[t] * factors[min(token, params.tokens - 1u)]);
-#else
-      putQuad(0u, token, quad, totals[t]);
+  totals[$t] *= factors[min(group.y * u32(TOKENS) + $tu, params.tokens - 1u)];
 #endif
-    }
+#end
+#if PAIR
+  if (half == 0u) {
+    gates = totals;
+  } else if (lane == 0u && isLive) {
+    for (var t = 0u; t < u32(TOKENS); t++) { putPair(group.y * u32(TOKENS) + t, place, gates[t], totals[t]); }
   }
+  }
+#else
+  if (lane == 0u && isLive) {
+    for (var t = 0u; t < u32(TOKENS); t++) { putQuad(0u, group.y * u32(TOKENS) + t, quad, totals[t]); }
+  }
+#endif
 }

@@ -8,6 +8,19 @@ fn dots(a: u32, b: vec4<u32>) -> vec4<i32> {
   return vec4<i32>(dot4I8Packed(a, b.x), dot4I8Packed(a, b.y), dot4I8Packed(a, b.z), dot4I8Packed(a, b.w));
 }
 
+alias Sums = vec4<i32>;
+/// With the outliers of the share's channels; rows beyond the last are dropped later.
+fn valueOf(sums: Sums, share: u32, token: u32, quad: u32) -> vec4<f32> {
+  let within = min(quad, (params.rows - 1u) / 4u);
+  var exact = vec4<f32>();
+#if OUTLIERS
+  let begin = share * params.splitChunks;
+  for (var chunk = begin; chunk < min(begin + params.splitChunks, params.chunks); chunk++) { exact += outliersIn(chunk, token, within); }
+#endif
+  return scaled(sums, exact, token, within);
+}
+#include "linear_gemm_end.wgsl"
+
 @compute @workgroup_size(64)
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) thread: u32) {
   let token0 = group.y * u32(TILE_M);
@@ -78,32 +91,11 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     }
     workgroupBarrier();
   }
-  var lows: array<vec4<i32>, THREAD_M>;
-  var highs: array<vec4<i32>, THREAD_M>;
+  var lows: array<Sums, THREAD_M>;
+  var highs: array<Sums, THREAD_M>;
 #repeat i THREAD_M
   lows[$i] = low$i;
   highs[$i] = high$i;
 #end
-  let quad = row0 / 4u + cell.x;
-  let lowQuad = min(quad, (params.rows - 1u) / 4u);
-  let highQuad = min(quad + 8u, (params.rows - 1u) / 4u);
-  for (var i = 0u; i < u32(THREAD_M); i++) {
-#if THREAD_M_2
-    let token = token0 + 2u * cell.y + i;
-#else
-    // The fifth and on lie 32 further, as the second four rows do.
-    let token = token0 + 4u * cell.y + i + select(0u, 28u, i >= 4u);
-#endif
-    if (token >= params.tokens) { continue; }
-    var lowExact = vec4<f32>();
-    var highExact = vec4<f32>();
-#if OUTLIERS
-    for (var chunk = begin; chunk < end; chunk++) {
-      lowExact += outliersIn(chunk, token, lowQuad);
-      highExact += outliersIn(chunk, token, highQuad);
-    }
-#endif
-    putQuad(group.z, token, quad, scaled(lows[i], lowExact, token, lowQuad));
-    putQuad(group.z, token, quad + 8u, scaled(highs[i], highExact, token, highQuad));
-  }
+  finish(group, cell, &lows, &highs);
 }

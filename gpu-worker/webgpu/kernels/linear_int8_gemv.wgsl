@@ -15,8 +15,17 @@ fn main(
 #endif
   let lane = thread % params.team;
   let place = group.x * (u32(THREADS) / params.team) + thread / params.team;
+#if PAIR
+  // The gate's rows, then those of the same outputs in the up projection.
+  var gates: array<vec4<f32>, TOKENS>;
+  let quads = params.end0 / 4u;
+  for (var half = 0u; half < 2u; half++) {
+  let quad = min(place, quads - 1u) + half * quads;
+  let isLive = place < quads;
+#else
   let quad = min(place, (params.rows - 1u) / 4u);
   let isLive = place == quad;
+#endif
   let units = params.chunks * 2u;
 #repeat t TOKENS
   let token$t = min(group.y * u32(TOKENS) + $tu, params.tokens - 1u);
@@ -51,7 +60,17 @@ fn main(
 #end
   for (var t = 0u; t < u32(TOKENS); t++) {
     let token = group.y * u32(TOKENS) + t;
-    let sum = teamSumIntegers(thread, lane, subgroupSize, integers[t]);
-    if (lane == 0u && isLive) { putQuad(0u, token, quad, scaled(sum, totals[t], min(token, params.tokens - 1u), quad)); }
+    totals[t] = scaled(teamSumIntegers(thread, lane, subgroupSize, integers[t]), totals[t], min(token, params.tokens - 1u), quad);
+#if !PAIR
+    if (lane == 0u && isLive) { putQuad(0u, token, quad, totals[t]); }
+#endif
   }
+#if PAIR
+  if (half == 0u) {
+    gates = totals;
+  } else if (lane == 0u && isLive) {
+    for (var t = 0u; t < u32(TOKENS); t++) { putPair(group.y * u32(TOKENS) + t, place, gates[t], totals[t]); }
+  }
+  }
+#endif
 }

@@ -13,6 +13,11 @@ struct Params {
   team: u32,
   /// gemm: chunks of one share of the channels; each share has its own y.
   splitChunks: u32,
+#if JOINED
+  /// Rows of several weights, one after another: where the first's and the second's end.
+  end0: u32,
+  end1: u32,
+#endif
 #if BNB4
   inFeatures: u32,
   blockSize: u32,
@@ -21,6 +26,13 @@ struct Params {
   blockOffset: u32,
   nestedBlock: u32,
   nestedOffset: f32,
+#if JOINED
+  /// The second and the third weight's, counted as if their rows began at 0.
+  firstBlock1: u32,
+  nestedOffset1: f32,
+  firstBlock2: u32,
+  nestedOffset2: f32,
+#endif
 #endif
 #if THRESHOLD
   inFeatures: u32,

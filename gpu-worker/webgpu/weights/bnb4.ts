@@ -1,7 +1,7 @@
 /** bitsandbytes' 4-bit weights on the device; layouts in kernels/bnb4_format.wgsl. */
 import type { Bnb4Weight } from '../../../core/model/backend.ts';
 import type { Params } from '../gpu.ts';
-import type { GpuLinear, HalvesForm, WeightPart } from './gpu-linear.ts';
+import type { GpuLinear, HalvesForm, Joins, WeightPart } from './gpu-linear.ts';
 import { bytesOf, expectLength, type Loading, type RowRange } from './loading.ts';
 
 /** How absmax lies on the device. */
@@ -70,7 +70,28 @@ export async function loadBnb4(loading: Loading, weight: Bnb4Weight): Promise<Gp
     halves: scales.kind !== 'straddling' && table.every((value) => Math.abs(value) <= 1) ? HALVES : null,
     input: chunks * 32 === inFeatures ? { kind: 'plain' } : { kind: 'channels', channels: null },
     parts,
+    joins: scales.kind === 'straddling' ? null : joinsOf(weight, chunks, scales, groups),
     bias,
+  };
+}
+
+function joinsOf(
+  { outFeatures, inFeatures, blockSize, table, absmax }: Bnb4Weight,
+  chunks: number,
+  scales: Scales,
+  groups: number,
+): Joins {
+  const quads = Math.ceil(outFeatures / 4);
+  const isCodes = scales.kind === 'codes';
+  const tables = [...table, ...(absmax.kind === 'nested' ? absmax.table : [])];
+  const outer = absmax.kind === 'nested' ? Math.ceil((outFeatures * inFeatures) / blockSize / absmax.blockSize) : 0;
+  return {
+    key: tables.join(),
+    appended: [
+      { buffer: 0, bytes: quads * chunks * 64 },
+      { buffer: 2, bytes: quads * groups * (isCodes ? 4 : 16) },
+      ...(isCodes ? [{ buffer: 3, bytes: 4 * outer }] : []),
+    ],
   };
 }
 

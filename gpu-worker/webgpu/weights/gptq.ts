@@ -85,6 +85,13 @@ export async function loadGptq(loading: Loading, shared: ChannelBuffers, weight:
     halves: HALVES[bits],
     input: isPlain ? { kind: 'plain' } : { kind: 'channels', channels },
     parts,
+    joins: {
+      key: '',
+      appended: [4 * order.chunks * bits * 4, groups * 8, ...(sym ? [] : [groups * 4])].map((quadBytes, buffer) => ({
+        buffer,
+        bytes: Math.ceil(outFeatures / 4) * quadBytes,
+      })),
+    },
     bias,
   };
 }

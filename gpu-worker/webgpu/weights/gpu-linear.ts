@@ -14,9 +14,18 @@ export interface GpuLinear extends Linear {
   readonly input: LinearInput;
   /** How few tokens are multiplied in f16 where the adapter has it; null: in f32 all the same. */
   readonly halves: HalvesForm | null;
-  readonly parts: readonly WeightPart[];
+  parts: readonly WeightPart[];
+  /** How it is laid out with others of its input; null where that cannot be. */
+  readonly joins: Joins | null;
   /** [outFeatures] f32 */
   readonly bias: GPUBuffer | null;
+}
+
+export interface Joins {
+  /** Equal for weights whose other buffers hold the same. */
+  key: string;
+  /** Buffers of its one part that go one after another, and how many bytes of each are in use. */
+  appended: readonly { buffer: number; bytes: number }[];
 }
 
 /** ORDER and LARGEST of prepare_halves.wgsl. */

@@ -8,6 +8,7 @@ export async function loadDense(loading: Loading, weight: DenseWeight): Promise<
   const valueBytes = dtype === 'f32' ? 4 : 2;
   expectLength(loading.label, 'weight', bytes.length / valueBytes, outFeatures * inFeatures);
   const parts = await bringRows(loading, bytes, outFeatures, inFeatures, valueBytes);
+  const codeBytes = codesBytes(outFeatures, inFeatures, valueBytes);
   const bias = weight.bias === null ? null : await loading.values(weight.bias);
   return {
     kind: 'dense',
@@ -26,6 +27,7 @@ export async function loadDense(loading: Loading, weight: DenseWeight): Promise<
       rowFactors: null,
       params: { groups: 0, groupChunks: 0 },
     })),
+    joins: { key: '', appended: [{ buffer: 0, bytes: codeBytes }] },
     bias,
   };
 }
@@ -35,6 +37,7 @@ export async function loadInt8(loading: Loading, weight: Int8Weight): Promise<Gp
   expectLength(loading.label, 'weight', values.length, outFeatures * inFeatures);
   expectLength(loading.label, 'SCB', rowAbsmax.length, outFeatures);
   const parts = await bringRows(loading, bytesOf(values), outFeatures, inFeatures, 1);
+  const codeBytes = codesBytes(outFeatures, inFeatures, 1);
   const scales: GPUBuffer[] = [];
   for (const { first, rows } of parts) scales.push(await loading.values(rowAbsmax.slice(first, first + rows)));
   const bias = weight.bias === null ? null : await loading.values(weight.bias);
@@ -54,8 +57,20 @@ export async function loadInt8(loading: Loading, weight: Int8Weight): Promise<Gp
       rowFactors: null,
       params: { groups: 0, groupChunks: 0, inFeatures },
     })),
+    joins: {
+      key: '',
+      appended: [
+        { buffer: 0, bytes: codeBytes },
+        { buffer: 1, bytes: 4 * outFeatures },
+      ],
+    },
     bias,
   };
+}
+
+/** Of rows padded to quads and whole chunks. */
+function codesBytes(rows: number, inFeatures: number, valueBytes: number): number {
+  return Math.ceil(rows / 4) * 4 * Math.ceil(inFeatures / 32) * 32 * valueBytes;
 }
 
 /** bytes [out, in] of values of valueBytes → parts of rows of whole chunks. */
@@ -70,7 +85,7 @@ async function bringRows(
   const paddedBytes = Math.ceil(inFeatures / 32) * 32 * valueBytes;
   const parts: (RowRange & { codes: GPUBuffer })[] = [];
   for (const { first, rows } of loading.parts(outFeatures, paddedBytes)) {
-    const codes = await loading.permanent(Math.ceil(rows / 4) * 4 * paddedBytes);
+    const codes = await loading.permanent(codesBytes(rows, inFeatures, valueBytes));
     parts.push({ first, rows, codes });
     if (paddedBytes === rowBytes) {
       await loading.write(codes, 0, bytes.subarray(first * rowBytes, (first + rows) * rowBytes));
