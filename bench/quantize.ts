@@ -64,7 +64,7 @@ const settings = {
   threads: Number(values.threads),
   rounds,
 };
-const command = `quantize --peers --layers ${layers} --samples ${samples} --tokens ${tokens} --rounds ${rounds}`;
+const command = `quantize --peers --layers ${layers} --samples ${samples} --tokens ${tokens} --rounds ${rounds} --threads ${values.threads}`;
 const recorded: Recorded = {
   machine: `${(cpus()[0]?.model ?? process.arch).toLowerCase().replace(/[^a-z0-9]+/g, '-')}-${cpus().length}-cores-quantize`,
   measured: new Date().toISOString().slice(0, 10),

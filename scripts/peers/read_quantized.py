@@ -2,7 +2,7 @@
 
     GPTQMODEL_CPU_WORKERS=2 python scripts/peers/read_quantized.py OUT
 
-Readers: transformers (AutoModelForCausalLM, which hands GPTQ to gptqmodel) and gptqmodel alone, in f16, the only plain type of gptqmodel's, on the CPU; a reader that is not
+Readers: transformers (AutoModelForCausalLM, which hands GPTQ to optimum and gptqmodel) and gptqmodel alone, in f16, the only plain type of gptqmodel's, on the CPU; a reader that is not
 installed is named. Prints one JSON line a reader; exits 1 when a logit differs by more than 1e-2 of the largest, or nothing could read.
 Made with torch 2.15, transformers 5.23, gptqmodel 7.7.
 """
@@ -31,9 +31,12 @@ def nibble_logits(model: Path, ids: list[int]) -> torch.Tensor:
 
 
 def by_transformers(model: Path, ids: torch.Tensor) -> torch.Tensor:
-    from transformers import AutoModelForCausalLM
+    from transformers import AutoModelForCausalLM, GPTQConfig
 
-    loaded = AutoModelForCausalLM.from_pretrained(model, dtype=torch.float16, device_map="cpu").eval()
+    # Its plain kernel: the faster ones compile C++ first.
+    bits = json.loads((model / "config.json").read_text())["quantization_config"]["bits"]
+    kernel = GPTQConfig(bits=bits, backend="gptq_torch")
+    loaded = AutoModelForCausalLM.from_pretrained(model, dtype=torch.float16, device_map="cpu", quantization_config=kernel).eval()
     return loaded(ids).logits[0]
 
 
