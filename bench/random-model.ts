@@ -10,6 +10,8 @@ export interface RandomShape {
   heads: number;
   kvHeads: number;
   vocab: number;
+  /** 256 when absent. */
+  contextTokens?: number;
 }
 
 /** Resolves to the weights' size. The same shape and seed give the same bytes. */
@@ -41,7 +43,7 @@ export async function writeRandomModel(directory: string, shape: RandomShape, se
     num_attention_heads: heads,
     num_key_value_heads: kvHeads,
     vocab_size: vocab,
-    max_position_embeddings: 256,
+    max_position_embeddings: shape.contextTokens ?? 256,
     rms_norm_eps: 1e-5,
     rope_theta: 10000,
     hidden_act: 'silu',

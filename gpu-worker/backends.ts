@@ -62,7 +62,8 @@ async function openRealGpu(choice: BackendChoice): Promise<Backend | null> {
   return adapter === null || adapter.isSoftware ? null : openGpu(choice, 'real');
 }
 
-async function openAnyGpu(choice: BackendChoice): Promise<Backend> {
+/** A software one is taken too, with a word on stderr. */
+export async function openAnyGpu(choice: BackendChoice): Promise<WebGpuBackend> {
   const backend = await openGpu(choice, 'any');
   if (backend.gpu.opened.isSoftware)
     process.stderr.write(`${backend.device} is a software adapter: right answers, slowly\n`);

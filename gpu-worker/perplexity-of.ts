@@ -9,6 +9,14 @@ export interface Perplexity {
   tokens: number;
   meanNll: number;
   perplexity: number;
+  /** Of each window in order, for comparing two models on the same file. */
+  windows: readonly WindowNll[];
+}
+
+export interface WindowNll {
+  tokens: number;
+  /** Sum over its tokens, nats. */
+  nll: number;
 }
 
 export interface PerplexityOptions {
@@ -32,17 +40,17 @@ export async function perplexityOf(model: LoadedModel, options: PerplexityOption
   const context = Math.min(options.context ?? model.config.contextTokens, model.config.contextTokens);
   const windows = windowsOf(content, file, model, context).slice(0, limit ?? undefined);
   const scorer = new Scorer(model.graph, context, options.kvDtype ?? null);
-  let [tokens, nll] = [0, 0];
-  for (const [index, ids] of windows.entries()) {
-    for (const logprob of await scorer.logprobs(ids)) {
-      tokens++;
-      nll -= logprob;
-    }
-    onWindow(index + 1, windows.length);
+  const scored: WindowNll[] = [];
+  for (const ids of windows) {
+    const logprobs = await scorer.logprobs(ids);
+    scored.push({ tokens: logprobs.length, nll: -logprobs.reduce((sum, logprob) => sum + logprob, 0) });
+    onWindow(scored.length, windows.length);
   }
+  const tokens = scored.reduce((sum, window) => sum + window.tokens, 0);
+  const nll = scored.reduce((sum, window) => sum + window.nll, 0);
   if (tokens === 0)
     throw new NibbleError({ code: 'file_invalid', file, tensor: null, rule: 'holds no window of two tokens or more' });
-  return { tokens, meanNll: nll / tokens, perplexity: Math.exp(nll / tokens) };
+  return { tokens, meanNll: nll / tokens, perplexity: Math.exp(nll / tokens), windows: scored };
 }
 
 /** A JSON array: each string cut to the context. Anything else is one text in windows that do not overlap. */

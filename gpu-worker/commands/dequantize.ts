@@ -151,8 +151,9 @@ async function bytesOf(
   return new Uint8Array(halves.buffer);
 }
 
-/** Weights in other forms, and configs that say how weights were packed. */
-const LEFT_BEHIND = /\.(safetensors|bin|pt|pth|gguf|onnx|index\.json)$|^(quantize_config|quant_config|config)\.json$/;
+/** Weights in other forms, configs that say how weights were packed, and the report of how they were. */
+const LEFT_BEHIND =
+  /\.(safetensors|bin|pt|pth|gguf|onnx|index\.json)$|^(quantize_config|quant_config|config)\.json$|^quantize-report\./;
 
 /** config.json without its quantization; tokenizer, template and other small files as they are. */
 async function copyCompanions(files: StoredModel, target: string, dtype: Float): Promise<void> {

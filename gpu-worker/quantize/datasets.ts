@@ -1,79 +1,141 @@
-/** Datasets: calibration data by name or file, in the form that GPTQ's scripts make of it. */
+/** Datasets: calibration data by name or file, from this disk or the Hub, in the form that GPTQ's scripts make of it. */
 import { createReadStream } from 'node:fs';
 import { readFile, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
+import type { Readable } from 'node:stream';
 import { createGunzip } from 'node:zlib';
 import { NibbleError } from '../../core/errors.ts';
+import type { HubAccess } from '../store/hub-access.ts';
 import { type CalibrationText, parseCalibration } from './calibration.ts';
+import { parquetTexts } from './parquet-texts.ts';
 
 /** The longest text that the engine holds as one string has 2^29 − 24 characters. */
 const MAX_BYTES = 500_000_000;
+/** c4's first file has 825 MB of lines; they are held in memory, because its script draws documents from all of them. */
+const MAX_DOCUMENT_BYTES = 1_500_000_000;
 
 interface Dataset {
   /** Names under which its training split is looked for, the first that is there. */
   files: readonly string[];
+  hub: { id: string; revision: string; path: string };
   read(file: string): Promise<CalibrationText>;
 }
 
 const DATASETS: Readonly<Record<string, Dataset>> = {
   wikitext2: {
-    files: ['wiki.train.raw', 'wikitext-2-raw/wiki.train.raw'],
-    read: async (file) => wikitext(await readText(file)),
+    files: ['wiki.train.raw', 'wikitext-2-raw/wiki.train.raw', 'wikitext-2-raw-v1/train-00000-of-00001.parquet'],
+    hub: { id: 'Salesforce/wikitext', revision: 'main', path: 'wikitext-2-raw-v1/train-00000-of-00001.parquet' },
+    read: async (file) =>
+      joined(isParquet(file) ? await parquetTexts(file, 'text', MAX_BYTES) : wikitextRows(await readText(file))),
   },
-  ptb: { files: ['ptb.train.txt'], read: async (file) => pennTreebank(await readText(file)) },
+  ptb: {
+    files: ['ptb.train.txt', 'penn_treebank/train/0000.parquet'],
+    // Its own branch has a script only; the Hub keeps the rows that it made.
+    hub: {
+      id: 'ptb-text-only/ptb_text_only',
+      revision: 'refs/convert/parquet',
+      path: 'penn_treebank/train/0000.parquet',
+    },
+    read: async (file) =>
+      joined(isParquet(file) ? await parquetTexts(file, 'sentence', MAX_BYTES) : sentences(await readText(file))),
+  },
   c4: {
     files: ['c4-train.00000-of-01024.json.gz', 'c4-train.00000-of-01024.json', 'en/c4-train.00000-of-01024.json.gz'],
+    hub: { id: 'allenai/c4', revision: 'main', path: 'en/c4-train.00000-of-01024.json.gz' },
     read: commonCrawl,
   },
 };
 
-/** `directory` is where named datasets are looked for. Throws `file_missing` and `file_invalid`. */
-export async function readCalibration(
-  dataset: string,
-  directory: string,
-): Promise<{ file: string; content: CalibrationText }> {
+/** Where named datasets are looked for: in a directory only, or here and then on the Hub. */
+export type DatasetPlace =
+  | { kind: 'directory'; directory: string }
+  | { kind: 'hub'; directory: string; cache: string | null; access: HubAccess };
+
+export interface CalibrationFile {
+  file: string;
+  content: CalibrationText;
+}
+
+/** `dataset` is a name, or a file of one's own. Throws `file_missing` and `file_invalid`. */
+export async function readCalibration(dataset: string, place: DatasetPlace): Promise<CalibrationFile> {
   const known = Object.hasOwn(DATASETS, dataset) ? DATASETS[dataset] : undefined;
   if (known === undefined) return { file: dataset, content: parseCalibration(await readText(dataset), dataset) };
-  for (const name of known.files) {
+  const file = (await localFile(known, place.directory)) ?? (await hubFile(dataset, known, place));
+  return { file, content: await known.read(file) };
+}
+
+async function localFile({ files }: Dataset, directory: string): Promise<string | null> {
+  for (const name of files) {
     const file = join(directory, name);
     const found = await stat(file).catch(() => null);
-    if (found?.isFile()) return { file, content: await known.read(file) };
+    if (found?.isFile()) return file;
   }
-  throw new NibbleError({
-    code: 'file_missing',
-    file: join(directory, known.files[0]!),
-    reason: `is not there; --dataset ${dataset} is looked for in --dataset-dir (or name a file of your own)`,
-  });
+  return null;
+}
+
+async function hubFile(name: string, { files, hub }: Dataset, place: DatasetPlace): Promise<string> {
+  if (place.kind === 'directory')
+    throw new NibbleError({
+      code: 'file_missing',
+      file: join(place.directory, files[0]!),
+      reason: `is not there; --dataset ${name} is looked for in --dataset-dir (or name a file of your own)`,
+    });
+  const { downloadDatasetFile } = await import('../store/hub-dataset.ts');
+  return downloadDatasetFile({ ...hub, maxBytes: MAX_BYTES }, place);
+}
+
+function isParquet(file: string): boolean {
+  return file.endsWith('.parquet');
+}
+
+/** As get_wikitext2 and get_ptb put rows together. */
+function joined(rows: readonly string[]): CalibrationText {
+  return { kind: 'text', text: rows.join('\n\n') };
 }
 
 /** Sentences, as the Hub's rows are. */
-function pennTreebank(content: string): CalibrationText {
-  const sentences = content.split('\n').filter((line) => line !== '');
-  return { kind: 'text', text: sentences.map((line) => line.trim()).join('\n\n') };
+function sentences(content: string): string[] {
+  return content
+    .split('\n')
+    .filter((line) => line !== '')
+    .map((line) => line.trim());
+}
+
+/** The Hub's rows of wikitext: each line with its newline, blank ones empty. */
+function wikitextRows(content: string): string[] {
+  const lines = content.split('\n');
+  if (lines.at(-1) === '') lines.pop();
+  return lines.map((line) => (line.trim() === '' ? '' : `${line}\n`));
 }
 
 /** Line by line: unpacked, a file of c4 is longer than a string may be. */
 async function commonCrawl(file: string): Promise<CalibrationText> {
+  const invalid = (rule: string) => new NibbleError({ code: 'file_invalid', file, tensor: null, rule });
   const bytes = createReadStream(file);
-  const input = file.endsWith('.gz') ? bytes.pipe(createGunzip()) : bytes;
+  const input = file.endsWith('.gz') ? unpacked(bytes) : bytes;
   const texts: string[] = [];
+  let [lines, held] = [0, 0];
   try {
-    for await (const line of createInterface({ input, crlfDelay: Number.POSITIVE_INFINITY }))
+    for await (const line of createInterface({ input, crlfDelay: Number.POSITIVE_INFINITY })) {
+      lines++;
+      held += line.length;
+      if (held > MAX_DOCUMENT_BYTES) throw invalid(`holds more than the ${MAX_DOCUMENT_BYTES} of calibration data`);
       if (line !== '') texts.push((JSON.parse(line) as { text: string }).text);
+    }
   } catch (error) {
-    const rule = `line ${texts.length + 1} cannot be read: ${(error as Error).message}`;
-    throw new NibbleError({ code: 'file_invalid', file, tensor: null, rule });
+    if (error instanceof NibbleError) throw error;
+    throw invalid(`cannot be read at line ${lines}: ${(error as Error).message}`);
   }
   if (texts.every((text) => typeof text === 'string') && texts.length > 0) return { kind: 'documents', texts };
-  throw new NibbleError({ code: 'file_invalid', file, tensor: null, rule: 'holds no documents with a "text"' });
+  throw invalid('holds no documents with a "text"');
 }
 
-/** The Hub's rows of wikitext: each line with its newline, blank ones empty; joined as GPTQ's scripts do. */
-function wikitext(content: string): CalibrationText {
-  const lines = content.split('\n');
-  if (lines.at(-1) === '') lines.pop();
-  return { kind: 'text', text: lines.map((line) => (line.trim() === '' ? '' : `${line}\n`)).join('\n\n') };
+/** An error of either stream ends the reading. */
+function unpacked(bytes: Readable): Readable {
+  const unzip = createGunzip();
+  bytes.once('error', (error) => unzip.destroy(error));
+  return bytes.pipe(unzip);
 }
 
 async function readText(file: string): Promise<string> {

@@ -36,9 +36,9 @@ export function gridOf(values: Float64Array, options: GridOptions): RowGrid {
   return best;
 }
 
-/** 0..maxLevel, ties to even. */
+/** 0..maxLevel, ties to even; divided in f32, because the largest value of a symmetric group stands halfway between two levels and only f32 calls it a tie. */
 export function levelOf(value: number, { scale, zero }: RowGrid, options: GridOptions): number {
-  const level = roundHalfEven(value / scale) + zero;
+  const level = roundHalfEven(Math.fround(Math.fround(value) / scale)) + zero;
   return Math.min(Math.max(level, 0), maxLevel(options));
 }
 

@@ -1,4 +1,4 @@
-/** QuantizeFlags: the options of `nibble quantize`, and the solver's options from them. */
+/** QuantizeFlags: the options of `nibble quantize`, and the solver's options from them and back. */
 import type { Flag, Options } from '../command-line.ts';
 import { usage } from '../command-line.ts';
 import type { SolverOptions } from './solver-options.ts';
@@ -28,7 +28,11 @@ export const CALIBRATION_FLAGS = {
     value: 'wikitext2|ptb|c4|FILE',
     help: 'calibration data (wikitext2); JSON and JSONL: one text a sample, other files: random windows',
   },
-  'dataset-dir': { kind: 'text', value: 'DIR', help: 'where wikitext2, ptb and c4 are looked for (.)' },
+  'dataset-dir': {
+    kind: 'text',
+    value: 'DIR',
+    help: 'the only place to look for wikitext2, ptb and c4 (here, then the Hub)',
+  },
   nsamples: { kind: 'integer', minimum: 1, help: 'calibration samples (128)' },
   seqlen: { kind: 'integer', minimum: 1, help: "tokens of a sample; at most the model's context (2048)" },
   seed: { kind: 'integer', minimum: 0, help: 'of the random windows (0)' },
@@ -47,5 +51,24 @@ export function solverOptions(options: Options): SolverOptions {
     zeros: options.toggle('sym') === false ? 'asymmetric' : 'symmetric',
     clipping: options.on('mse') ? 'mse' : 'none',
     damping,
+  };
+}
+
+/** For the report, under the flags' names. */
+export function settingsOf(
+  solver: SolverOptions,
+  { dataset, sequence, seed }: { dataset: string; sequence: 'whole-layer' | 'by-input'; seed: number },
+): Record<string, string | number | boolean> {
+  return {
+    bits: solver.bits,
+    groupsize: solver.groupSize ?? -1,
+    'act-order': solver.columnOrder === 'falling-activation',
+    sym: solver.zeros === 'symmetric',
+    'static-groups': solver.groups === 'static',
+    mse: solver.clipping === 'mse',
+    percdamp: solver.damping,
+    dataset,
+    'true-sequential': sequence === 'by-input',
+    seed,
   };
 }

@@ -101,6 +101,12 @@ export class WasmKernels implements SolverKernels {
     return isPositive === 1 ? factor : null;
   }
 
+  /** A copy of [stride, stride] f32: row i holds U[0..i, i], then zeros. For kernel sets that sweep elsewhere. */
+  lowerOf(factor: Factor): { values: Float32Array; stride: number } {
+    const { l, stride } = factor as WasmFactor;
+    return { values: this.memory.f32(l, stride * stride).slice(), stride };
+  }
+
   release(factor: Factor): void {
     this.memory.release((factor as WasmFactor).l);
   }

@@ -73,13 +73,18 @@ async function append({ url, token, bytes, onBytes }: Download, unfinished: stri
   const isRest =
     response.status === 206 && response.headers.get('content-range')?.startsWith(`bytes ${start}-`) === true;
   let at = isRest ? start : 0;
+  let broken: unknown = null;
+  // A connection that breaks ends what is written instead of dropping what has come but lies in buffers.
   const counted = async function* (source: AsyncIterable<Uint8Array>) {
-    for await (const chunk of source) {
-      at += chunk.length;
-      if (at > bytes)
-        throw new NibbleError({ code: 'file_invalid', file: url, tensor: null, rule: `has more than ${bytes} bytes` });
-      onBytes(at);
-      yield chunk;
+    try {
+      for await (const chunk of source) {
+        at += chunk.length;
+        if (at > bytes) break;
+        onBytes(at);
+        yield chunk;
+      }
+    } catch (error) {
+      broken = error;
     }
   };
   await pipeline(
@@ -87,6 +92,9 @@ async function append({ url, token, bytes, onBytes }: Download, unfinished: stri
     counted,
     createWriteStream(unfinished, { flags: isRest ? 'a' : 'w' }),
   );
+  if (at > bytes)
+    throw new NibbleError({ code: 'file_invalid', file: url, tensor: null, rule: `has more than ${bytes} bytes` });
+  if (broken !== null) throw broken;
   if (at < bytes) throw new Error(`${at} of ${bytes} bytes came`);
 }
 

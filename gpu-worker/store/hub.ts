@@ -1,7 +1,5 @@
 /** Hub: models by id on a server that speaks the Hugging Face Hub's API: their files into a cache on disk, and a directory up. */
-import { createHash } from 'node:crypto';
-import { createReadStream } from 'node:fs';
-import { mkdir, readFile, rename, stat, writeFile } from 'node:fs/promises';
+import { mkdir, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { pathToFileURL } from 'node:url';
 import {
@@ -15,8 +13,17 @@ import {
 } from '@huggingface/hub';
 import { NibbleError } from '../../core/errors.ts';
 import { progressBar } from '../progress.ts';
-import { downloadFile } from './download.ts';
-import { defaultHubCache, type HubAccess } from './hub-access.ts';
+import type { HubAccess } from './hub-access.ts';
+import {
+  downloadFiles,
+  expectCommit,
+  homeOf,
+  hubParams,
+  keepRevision,
+  keptDirectory,
+  reasonOf,
+  snapshotDirectory,
+} from './hub-files.ts';
 
 /** Only files that a model is read from: weights, configs, tokenizer, template. Nothing in subdirectories, no weights of other formats. */
 function isWanted({ type, path }: ListFileEntry): boolean {
@@ -35,66 +42,32 @@ export interface DownloadOptions {
  */
 export async function downloadModel(id: string, { revision, cache, access }: DownloadOptions): Promise<string> {
   const wanted = revision ?? 'main';
-  const home = join(cache ?? defaultHubCache(), `models--${id.replace('/', '--')}`);
-  const hub = { hubUrl: access.endpoint, ...(access.token === null ? {} : { accessToken: access.token }) };
+  const home = homeOf('model', id, cache);
+  const hub = hubParams(access);
   let commit: string;
   const files: ListFileEntry[] = [];
   try {
     commit = (await modelInfo({ name: id, revision: wanted, additionalFields: ['sha'], ...hub })).sha;
+    expectCommit(commit);
     for await (const file of listFiles({ repo: id, revision: commit, ...hub })) if (isWanted(file)) files.push(file);
   } catch (error) {
     const kept = error instanceof HubApiError ? null : await keptSnapshot(home, wanted);
     if (kept !== null) return kept;
     throw missing(id, wanted, access, error);
   }
-  // It becomes a directory's name.
-  if (!/^[0-9a-f]{7,64}$/.test(commit))
-    throw missing(id, wanted, access, new Error(`the Hub names a commit "${commit}"`));
-  const directory = join(home, 'snapshots', commit);
-  await mkdir(directory, { recursive: true });
-  const total = files.reduce((sum, { size }) => sum + size, 0);
-  const progress = progressBar(`Downloading ${id}`);
-  let finished = 0;
-  for (const file of files) {
-    const url = `${access.endpoint}/${id}/resolve/${commit}/${file.path}`;
-    const target = join(directory, file.path);
-    const onBytes = (bytes: number) => progress(finished + bytes, total);
-    await downloadFile({
-      url,
-      token: access.token,
-      target,
-      bytes: file.size,
-      check: (path) => checkFile(path, file),
-      onBytes,
-    });
-    finished += file.size;
-  }
-  await mkdir(join(home, 'refs'), { recursive: true });
-  // A slash in a branch's name makes directories, as huggingface_hub has it.
-  if (/^[\w.-]+$/.test(wanted)) {
-    await writeFile(join(home, 'refs', `${wanted}.unfinished`), commit);
-    await rename(join(home, 'refs', `${wanted}.unfinished`), join(home, 'refs', wanted));
-  }
+  const snapshot = { kind: 'model', id, commit, home } as const;
+  await mkdir(snapshotDirectory(snapshot), { recursive: true });
+  const directory = await downloadFiles(snapshot, files, access);
+  await keepRevision(home, wanted, commit);
   return directory;
 }
 
 /** What this revision was when it was last fetched whole. */
 async function keptSnapshot(home: string, revision: string): Promise<string | null> {
-  if (!/^[\w.-]+$/.test(revision)) return null;
-  const commit = await readFile(join(home, 'refs', revision), 'utf8').catch(() => revision);
-  const directory = join(home, 'snapshots', commit.trim());
+  const directory = await keptDirectory(home, revision);
+  if (directory === null) return null;
   const found = await stat(join(directory, 'config.json')).catch(() => null);
   return found === null ? null : directory;
-}
-
-/** Large files are named by their SHA-256, others by git's hash of their content. null when it is right. */
-async function checkFile(path: string, { lfs, oid, size }: ListFileEntry): Promise<string | null> {
-  const expected = lfs?.oid ?? oid;
-  if (expected === undefined) return null;
-  const hash = lfs === undefined ? createHash('sha1').update(`blob ${size}\0`) : createHash('sha256');
-  for await (const chunk of createReadStream(path)) hash.update(chunk);
-  const actual = hash.digest('hex');
-  return actual === expected.replace(/^sha256:/, '') ? null : `its hash is ${actual}, the Hub says ${expected}`;
 }
 
 function missing(id: string, revision: string, { endpoint, token }: HubAccess, error: unknown): NibbleError {
@@ -104,11 +77,6 @@ function missing(id: string, revision: string, { endpoint, token }: HubAccess, e
       ? `there is no such directory here, and no model of that name at ${at}${token === null ? '; a private one needs HF_TOKEN' : ' that HF_TOKEN may read'}`
       : `there is no such directory or file here, and ${at} did not answer: ${reasonOf(error)}`;
   return new NibbleError({ code: 'file_missing', file: id, reason });
-}
-
-function reasonOf(error: unknown): string {
-  const { message, cause } = error as Error;
-  return cause instanceof Error ? `${message} (${cause.message})` : message;
 }
 
 /** All files of a directory as one commit to the model `id`, which is made where there is none. Throws `file_missing` with the Hub's reason. */

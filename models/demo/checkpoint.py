@@ -10,15 +10,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 Tensors = dict[str, Tensor]
 BITS = 4
-PER_WORD = 32 // BITS
 SHIFTS = torch.arange(0, 32, BITS, dtype=torch.int32)  # [8], lowest bits first
-
-
-def pack_rows(values: Tensor) -> Tensor:
-    """values [rows, columns] of 0..15 -> [rows / 8, columns] i32, eight rows in a word."""
-    rows, columns = values.shape
-    words = values.to(torch.int64).reshape(rows // PER_WORD, PER_WORD, columns) << SHIFTS.to(torch.int64)[None, :, None]
-    return words.sum(1).to(torch.uint32).view(torch.int32)
 
 
 def unpack_rows(words: Tensor) -> Tensor:

@@ -20,7 +20,7 @@ from stories import write_story
 from vocabulary import document_ids, load_tokenizer
 from words import article
 
-HELD_OUT_SEED, STORY_SEED = 40, 50  # not the seeds of train.py and quantize.py
+HELD_OUT_SEED, STORY_SEED = 40, 50  # not the seeds of train.py, nor of the calibration data
 MAX_NEW_TOKENS = 320
 MIN_STORY_CHARACTERS = 250
 

@@ -1,8 +1,9 @@
 """The demo corpus: an endless, seeded stream of little stories and short conversations.
 
-    python generate.py --seed 1 --count 5        prints five documents
+    python generate.py --seed 1 --count 5               prints five documents
+    python generate.py --seed 30 --count 768 --rendered prints them as the model reads them, less the bos that its tokenizer adds
 
-A document is plain text (a string) or a conversation (a list of {"role", "content"} messages).
+A document is plain text (a string) or a conversation (a list of {"role", "content"} messages). One JSON value a line.
 """
 
 import argparse
@@ -135,14 +136,23 @@ def stream(seed: int) -> Iterator[Document]:
         yield document(rng)
 
 
+def rendered(document: Document) -> str:
+    """What the chat template makes of it, from the first message on; `<|end|>` after a plain text too."""
+    if isinstance(document, str):
+        return f"{document}<|end|>"
+    return "".join(f"<|{message['role']}|>{message['content'].strip()}<|end|>" for message in document)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--count", type=int, default=5)
+    parser.add_argument("--rendered", action="store_true")
     arguments = parser.parse_args()
     documents = stream(arguments.seed)
     for _ in range(arguments.count):
-        print(json.dumps(next(documents), ensure_ascii=False))
+        document = next(documents)
+        print(json.dumps(rendered(document) if arguments.rendered else document, ensure_ascii=False))
 
 
 if __name__ == "__main__":

@@ -22,7 +22,7 @@ from generate import stream
 from vocabulary import MAX_POSITIONS, VOCAB_SIZE, document_ids, load_tokenizer, save_tokenizer, train_tokenizer
 
 TOKENIZER_SEED = 10
-TRAIN_SEED = 20  # evaluate.py and quantize.py use other seeds
+TRAIN_SEED = 20  # evaluate.py and the calibration data use other seeds
 ROWS, ROW_TOKENS = 8, 512  # 4096 tokens a step
 PEAK_LR, LAST_LR, WARMUP_STEPS = 3e-3, 3e-5, 50
 HERE = Path(__file__).parent

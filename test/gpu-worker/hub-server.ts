@@ -1,4 +1,4 @@
-/** HubServer: a server that speaks as much of the Hugging Face Hub's API as models need: info, tree, files by range, upload by commit and LFS. */
+/** HubServer: a server that speaks as much of the Hugging Face Hub's API as models and datasets need: info, tree, files by range, upload by commit and LFS. */
 import { createHash } from 'node:crypto';
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
 import type { AddressInfo } from 'node:net';
@@ -10,6 +10,8 @@ export class HubServer {
   readonly token = TOKEN;
   /** What is there: repository id → file → bytes. */
   readonly models = new Map<string, Map<string, Buffer>>();
+  /** The same of datasets. */
+  readonly datasets = new Map<string, Map<string, Buffer>>();
   /** LFS objects by SHA-256. */
   readonly #objects = new Map<string, Buffer>();
   /** Every request, as `METHOD path range`. */
@@ -53,13 +55,17 @@ export class HubServer {
       return null;
     };
     const allowed = headers.authorization === `Bearer ${TOKEN}`;
-    const writes = method !== 'GET';
+    // Asking about paths is a POST that anyone may make.
+    const writes = method !== 'GET' && !pathname.includes('/paths-info/');
     if ((this.isPrivate || writes) && !allowed && !pathname.startsWith('/lfs/'))
       return send(401, { error: 'no token' });
-    let match = /^\/api\/models\/([\w.-]+\/[\w.-]+)(.*)$/.exec(pathname);
-    if (match !== null) return this.#api(match[1]!, match[2]!, body, send);
-    match = /^\/([\w.-]+\/[\w.-]+)\/resolve\/([^/]+)\/(.+)$/.exec(pathname);
-    if (match !== null) return this.#file(match[1]!, match[3]!, headers.range, response, send);
+    let match = /^\/api\/(models|datasets)\/([\w.-]+\/[\w.-]+)(.*)$/.exec(pathname);
+    if (match !== null) return this.#api(this[match[1] as 'models'], match[2]!, match[3]!, body, send);
+    match = /^\/(datasets\/)?([\w.-]+\/[\w.-]+)\/resolve\/([^/]+)\/(.+)$/.exec(pathname);
+    if (match !== null) {
+      const bytes = (match[1] === undefined ? this.models : this.datasets).get(match[2]!)?.get(match[4]!);
+      return this.#file(bytes, match[4]!, headers.range, response, send);
+    }
     if (pathname === '/api/repos/create') {
       const { name, organization } = JSON.parse(body.toString());
       this.models.set(`${organization}/${name}`, new Map());
@@ -83,12 +89,18 @@ export class HubServer {
     return send(404, { error: 'not found' });
   }
 
-  #api(id: string, rest: string, body: Buffer, send: (status: number, value: unknown) => null): null {
-    const files = this.models.get(id);
+  #api(
+    repositories: Map<string, Map<string, Buffer>>,
+    id: string,
+    rest: string,
+    body: Buffer,
+    send: (status: number, value: unknown) => null,
+  ): null {
+    const files = repositories.get(id);
     if (files === undefined) return send(404, { error: 'Repository not found' });
     if (rest === '') return send(200, { id });
     if (rest.startsWith('/revision/'))
-      return rest === '/revision/main' || rest === '/revision/v1'
+      return ['main', 'v1', 'refs%2Fconvert%2Fparquet'].includes(rest.slice('/revision/'.length))
         ? send(200, {
             _id: '1',
             id,
@@ -101,20 +113,17 @@ export class HubServer {
           })
         : send(404, { error: 'Revision not found' });
     if (rest === `/tree/${COMMIT}`) {
-      const entries = [...files].map(([path, bytes]) => ({
-        type: 'file',
-        path,
-        size: bytes.length,
-        oid: createHash('sha1').update(`blob ${bytes.length}\0`).update(bytes).digest('hex'),
-        ...(path.endsWith('.safetensors')
-          ? { lfs: { oid: createHash('sha256').update(bytes).digest('hex'), size: bytes.length, pointerSize: 130 } }
-          : {}),
-      }));
+      const entries = [...files].map(([path, bytes]) => entryOf(path, bytes));
       return send(200, [...entries, { type: 'directory', path: 'onnx', size: 0, oid: '0' }]);
+    }
+    if (rest === `/paths-info/${COMMIT}`) {
+      const { paths } = JSON.parse(body.toString()) as { paths: string[] };
+      const entries = paths.flatMap((path) => (files.has(path) ? [entryOf(path, files.get(path)!)] : []));
+      return send(200, entries);
     }
     if (rest === '/preupload/main') {
       const { files: asked } = JSON.parse(body.toString()) as { files: { path: string }[] };
-      const modes = asked.map(({ path }) => ({ path, uploadMode: path.endsWith('.safetensors') ? 'lfs' : 'regular' }));
+      const modes = asked.map(({ path }) => ({ path, uploadMode: isLarge(path) ? 'lfs' : 'regular' }));
       return send(200, { files: modes });
     }
     if (rest === '/commit/main') {
@@ -134,22 +143,39 @@ export class HubServer {
   }
 
   #file(
-    id: string,
+    bytes: Buffer | undefined,
     path: string,
     range: string | undefined,
     response: ServerResponse,
     send: (status: number, value: unknown) => null,
   ): null {
-    const bytes = this.models.get(id)?.get(path);
     if (bytes === undefined) return send(404, { error: 'Entry not found' });
     const start = Number(/^bytes=(\d+)-/.exec(range ?? '')?.[1] ?? 0);
     const rest = bytes.subarray(start);
     const length = { 'content-length': String(rest.length) };
     if (range === undefined) response.writeHead(200, length);
     else response.writeHead(206, { ...length, 'content-range': `bytes ${start}-${bytes.length - 1}/${bytes.length}` });
-    const breakAt = path.endsWith('.safetensors') ? this.breaks.shift() : undefined;
+    const breakAt = isLarge(path) ? this.breaks.shift() : undefined;
     if (breakAt === undefined) response.end(rest);
-    else response.write(rest.subarray(0, breakAt), () => response.destroy());
+    // A reset would take back what the client has not read yet.
+    else response.write(rest.subarray(0, breakAt), () => setTimeout(() => response.destroy(), 100));
     return null;
   }
+}
+
+/** What the Hub keeps in LFS. */
+function isLarge(path: string): boolean {
+  return /\.(safetensors|parquet|gz)$/.test(path);
+}
+
+function entryOf(path: string, bytes: Buffer) {
+  return {
+    type: 'file',
+    path,
+    size: bytes.length,
+    oid: createHash('sha1').update(`blob ${bytes.length}\0`).update(bytes).digest('hex'),
+    ...(isLarge(path)
+      ? { lfs: { oid: createHash('sha256').update(bytes).digest('hex'), size: bytes.length, pointerSize: 130 } }
+      : {}),
+  };
 }

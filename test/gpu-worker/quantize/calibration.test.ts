@@ -1,11 +1,6 @@
 /** Calibration data: the windows that GPTQ's scripts draw, samples in order, and what is too little. */
-import { mkdtemp, rm, writeFile } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
-import { gzipSync } from 'node:zlib';
 import { expect, test } from 'vitest';
 import { type CalibrationText, parseCalibration, sampleCalibration } from '../../../gpu-worker/quantize/calibration.ts';
-import { readCalibration } from '../../../gpu-worker/quantize/datasets.ts';
 import { PythonRandom } from '../../../gpu-worker/quantize/python-random.ts';
 
 const sample = (content: CalibrationText, more: object = {}) =>
@@ -68,23 +63,4 @@ test.each([
   ['{broken', 'x.jsonl', /x\.jsonl: is neither a JSON array nor/],
 ])('%s is refused by name', (content, file, expected) => {
   expect(() => parseCalibration(content, file)).toThrow(expected);
-});
-
-test('wikitext2, ptb and c4 are found by name and put together as their scripts do', async () => {
-  const directory = await mkdtemp(join(tmpdir(), 'nibble-datasets-'));
-  try {
-    await writeFile(join(directory, 'wiki.train.raw'), ' \n = Title = \n \n Words . \n');
-    await writeFile(join(directory, 'ptb.train.txt'), ' a b \n c \n');
-    await writeFile(join(directory, 'c4-train.00000-of-01024.json.gz'), gzipSync('{"text":"a"}\n{"text":"b"}\n'));
-    const read = async (name: string) => (await readCalibration(name, directory)).content;
-    // "\n\n".join(["", " = Title = \n", "", " Words . \n"]), as the Hub's rows are.
-    expect(await read('wikitext2')).toEqual({ kind: 'text', text: '\n\n = Title = \n\n\n\n\n Words . \n' });
-    expect(await read('ptb')).toEqual({ kind: 'text', text: 'a b\n\nc' });
-    expect(await read('c4')).toEqual({ kind: 'documents', texts: ['a', 'b'] });
-    await rm(join(directory, 'wiki.train.raw'));
-    await expect(read('wikitext2')).rejects.toThrow(/wiki\.train\.raw: is not there; --dataset wikitext2/);
-    await expect(read(join(directory, 'none.txt'))).rejects.toThrow(/none\.txt: the calibration data cannot be read/);
-  } finally {
-    await rm(directory, { recursive: true });
-  }
 });

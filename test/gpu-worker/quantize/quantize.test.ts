@@ -143,7 +143,8 @@ describe('bad input', () => {
       1,
       /short\.txt: holds \d+ tokens; a window/,
     );
-    await expectRefusal(nibble(['quantize', MODEL, out()]), 1, /wiki\.train\.raw: is not there/);
+    const empty = ['--dataset-dir', directory];
+    await expectRefusal(nibble(['quantize', MODEL, out(), ...empty]), 1, /wiki\.train\.raw: is not there/);
   });
 
   test('weights that are not finite, named', async () => {
@@ -197,16 +198,19 @@ describe('bad input', () => {
   });
 });
 
-test('a model by Hub id is fetched, quantized, and uploaded after success', async () => {
+test('a model by Hub id is fetched, quantized by wikitext2 from there, and uploaded after success', async () => {
   const hub = await HubServer.start();
   try {
     const files = new Map<string, Buffer>();
     for (const name of await readdir(MODEL)) files.set(name, await readFile(join(MODEL, name)));
     hub.models.set('org/demo', files);
+    const wikitext = 'wikitext-2-raw-v1/train-00000-of-00001.parquet';
+    const rows = await readFile(join(ROOT, 'test/fixtures/datasets', wikitext));
+    hub.datasets.set('Salesforce/wikitext', new Map([[wikitext, rows]]));
     const child = spawn(
       join(ROOT, 'bin/nibble'),
       [
-        ...['quantize', 'org/demo', out(), '--dataset', data, '--nsamples', '1', '--json'],
+        ...['quantize', 'org/demo', out(), '--nsamples', '2', '--seqlen', '64', '--json'],
         ...['--huggingface-hub-cache', join(directory, 'cache'), '--upload-to-model-id', 'me/demo-gptq'],
       ],
       { env: { ...process.env, HF_ENDPOINT: hub.url, HF_TOKEN: hub.token }, stdio: ['ignore', 'pipe', 'inherit'] },
@@ -216,6 +220,7 @@ test('a model by Hub id is fetched, quantized, and uploaded after success', asyn
       stdout += part;
     });
     expect(await new Promise((resolve) => child.once('exit', resolve))).toBe(0);
+    expect(JSON.parse(stdout)).toMatchObject({ samples: 2, tokens: 128 });
     expect(JSON.parse(stdout).uploaded).toMatch(/\/me\/demo-gptq\/commit\//);
     const uploaded = hub.models.get('me/demo-gptq')!;
     expect(uploaded.get('model.safetensors')).toEqual(await weightsOf(out()));

@@ -4,6 +4,7 @@ import type { Swept } from '../../../gpu-worker/quantize/kernels.ts';
 import { ReferenceKernels } from '../../../gpu-worker/quantize/reference-kernels.ts';
 import type { SolverOptions } from '../../../gpu-worker/quantize/solver-options.ts';
 import { openWasmKernels } from '../../../gpu-worker/quantize/wasm-kernels.ts';
+import { differenceOf, HESSIAN_TOKENS, numbers } from './solver-numbers.ts';
 
 const reference = new ReferenceKernels();
 const wasm = await openWasmKernels(2);
@@ -13,31 +14,10 @@ afterAll(async () => {
   await lone.close();
 });
 
-/** Deterministic numbers around 0, some channels stronger than others. */
-function numbers(rows: number, columns: number, seed: number): Float32Array {
-  let state = seed * 2654435761 + 1;
-  const next = () => {
-    state = (Math.imul(state, 1664525) + 1013904223) >>> 0;
-    return state / 2 ** 32 - 0.5;
-  };
-  return Float32Array.from(
-    { length: rows * columns },
-    (_, i) => (next() + next() + next()) * (1 + ((i % columns) % 7) / 3),
-  );
-}
-
 async function hessianOf(kernels: typeof wasm | ReferenceKernels, columns: number): Promise<Float32Array> {
   const sum = kernels.hessian(columns);
-  for (const [seed, tokens] of [130, 1, 127, 300].entries()) await sum.add(numbers(tokens, columns, seed));
+  for (const [seed, tokens] of HESSIAN_TOKENS.entries()) await sum.add(numbers(tokens, columns, seed));
   return sum.finish(2 / 4);
-}
-
-function differenceOf(weight: Float32Array, columns: number, groupSize: number, { levels, scales, zeros }: Swept) {
-  const rows = weight.length / columns;
-  return weight.map((value, i) => {
-    const at = Math.floor((i % columns) / groupSize) * rows + Math.floor(i / columns);
-    return value - scales[at]! * (levels[i]! - zeros[at]!);
-  });
 }
 
 const OPTIONS: SolverOptions = {

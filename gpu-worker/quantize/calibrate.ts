@@ -1,0 +1,43 @@
+/** Calibrate: a model's calibration ids, from the command's options. */
+import { readJson } from '../../core/formats/file-set.ts';
+import { MAX_CONFIG_BYTES } from '../../core/formats/quantization-config.ts';
+import type { ModelConfig } from '../../core/model/config.ts';
+import { MAX_TOKENIZER_BYTES } from '../../core/model/model-files.ts';
+import { Tokenizer } from '../../core/text/tokenizer.ts';
+import type { Options } from '../command-line.ts';
+import { hubAccess } from '../store/hub-access.ts';
+import type { LocalModel } from '../store/local.ts';
+import { sampleCalibration } from './calibration.ts';
+import { type DatasetPlace, readCalibration } from './datasets.ts';
+
+/** --dataset when it is absent. */
+const DEFAULT_DATASET = 'wikitext2';
+
+/** Ids of each sample, by the model's own tokenizer; `dataset` as it was asked for. Throws as readCalibration and sampleCalibration do. */
+export async function calibrate(
+  options: Options,
+  files: LocalModel,
+  { contextTokens }: ModelConfig,
+): Promise<{ sequences: number[][]; dataset: string }> {
+  const dataset = options.text('dataset') ?? DEFAULT_DATASET;
+  const { file, content } = await readCalibration(dataset, placeOf(options));
+  const tokenizer = new Tokenizer(
+    await readJson(files, 'tokenizer.json', MAX_TOKENIZER_BYTES, 'required'),
+    (await readJson(files, 'tokenizer_config.json', MAX_CONFIG_BYTES)) ?? {},
+  );
+  const sequences = sampleCalibration(content, {
+    file,
+    samples: options.number('nsamples') ?? 128,
+    windowTokens: Math.min(options.number('seqlen') ?? 2048, contextTokens),
+    seed: options.number('seed') ?? 0,
+    encode: (text) => tokenizer.encode(text, 'add'),
+  });
+  return { sequences, dataset };
+}
+
+/** A directory that was named is the only place: what it lacks is not quietly fetched. */
+function placeOf(options: Options): DatasetPlace {
+  const directory = options.text('dataset-dir');
+  if (directory !== null) return { kind: 'directory', directory };
+  return { kind: 'hub', directory: '.', cache: options.text('huggingface-hub-cache'), access: hubAccess() };
+}
