@@ -21,6 +21,7 @@ locals {
       DEFAULT_COMPLETION_MICRO_USD_PER_MTOK = "400000"
       QUEUE_TIMEOUT_MS                      = "60000"
       QUEUE_DEPTH                           = "1000"
+      QUEUE_SHARDS                          = "1"
     },
     var.default_model == "" ? {} : { DEFAULT_MODEL = var.default_model },
   )
