@@ -117,8 +117,11 @@ export class Dispatcher {
     return { ok: true, value: reader };
   }
 
+  /** Those that still have something to come. */
   readers(): ReaderLoad[] {
-    return [...this.#jobs.values()].flatMap((job) => [...job.readers].map((reader) => reader.load(job.id)));
+    return [...this.#jobs.values()].flatMap((job) =>
+      [...job.readers].filter((reader) => !reader.closed).map((reader) => reader.load(job.id)),
+    );
   }
 
   /** A reader went away: its job is cancelled, unless somebody else waits for it. */
