@@ -7,13 +7,13 @@
  */
 import { execFileSync } from 'node:child_process';
 import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
-import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import process from 'node:process';
 import { parseArgs } from 'node:util';
 import type { MemoryPlan } from '../edge/fallback/memory-plan.ts';
 import { allowFallback, devKeys } from '../gpu-worker/dev-account.ts';
+import { freePort } from '../gpu-worker/free-port.ts';
 import { startLocalEdge } from '../gpu-worker/local-edge.ts';
 import { Inspector } from './inspector.ts';
 import { makeRandomModel } from './random-model.ts';
@@ -196,12 +196,4 @@ function spread(bytes: readonly number[]): [number, number] {
 
 function megabytes(bytes: number): number {
   return Number((bytes / 1e6).toFixed(1));
-}
-
-async function freePort(): Promise<number> {
-  const server = createServer();
-  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
-  const { port } = server.address() as { port: number };
-  await new Promise((resolve) => server.close(resolve));
-  return port;
 }

@@ -1,7 +1,6 @@
 /** Gateway: something that stands between a client and a model that answers at once, started for the edge's bench. */
 import { type ChildProcess, spawn } from 'node:child_process';
 import { readFileSync } from 'node:fs';
-import { createServer } from 'node:net';
 import type { Target } from './traffic.ts';
 
 export interface Gateway {
@@ -16,18 +15,6 @@ export interface Gateway {
 }
 
 const STOP_MS = 5_000;
-
-/** A port that nobody listens on now. */
-export function freePort(): Promise<number> {
-  return new Promise((resolve, reject) => {
-    const server = createServer();
-    server.on('error', reject);
-    server.listen(0, '127.0.0.1', () => {
-      const address = server.address();
-      server.close(() => resolve(typeof address === 'object' && address !== null ? address.port : 0));
-    });
-  });
-}
 
 /** A child whose output is kept for errors, in a process group of its own. */
 export class Program {

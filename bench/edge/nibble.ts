@@ -5,7 +5,8 @@ import { existsSync, mkdirSync, readdirSync, rmSync, writeFileSync } from 'node:
 import { createRequire } from 'node:module';
 import { basename, join } from 'node:path';
 import process from 'node:process';
-import { freePort, type Gateway, Program } from './gateway.ts';
+import { freePort } from '../../gpu-worker/free-port.ts';
+import { type Gateway, Program } from './gateway.ts';
 import type { WorkerSettings } from './instant-worker.ts';
 import { MODEL } from './traffic.ts';
 

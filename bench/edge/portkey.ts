@@ -3,7 +3,8 @@ import { spawnSync } from 'node:child_process';
 import { existsSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import process from 'node:process';
-import { freePort, type Gateway, Program } from './gateway.ts';
+import { freePort } from '../../gpu-worker/free-port.ts';
+import { type Gateway, Program } from './gateway.ts';
 import { MODEL } from './traffic.ts';
 
 const READY_MS = 60_000;

@@ -1,11 +1,11 @@
 /** ServeTask: `nibble bench serve`, what clients get from `nibble serve` without an edge: one process serves, this one asks. */
 import { spawn } from 'node:child_process';
-import { createServer } from 'node:net';
 import { cpus, totalmem } from 'node:os';
 import { join } from 'node:path';
 import process from 'node:process';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Options } from '../command-line.ts';
+import { freePort } from '../free-port.ts';
 import { MODEL_FLAGS } from '../model-flags.ts';
 import { commitOf } from './device.ts';
 import type { TaskCounts } from './model-tasks.ts';
@@ -141,15 +141,4 @@ function request(words: number, newTokens: number, seed: number): RequestInit {
     headers: { 'content-type': 'application/json' },
     body: JSON.stringify({ inputs: `Once${WORD.repeat(Math.max(0, words - 1))}`, parameters }),
   };
-}
-
-function freePort(): Promise<number> {
-  return new Promise((resolve, reject) => {
-    const server = createServer();
-    server.on('error', reject);
-    server.listen(0, '127.0.0.1', () => {
-      const address = server.address();
-      server.close(() => resolve(typeof address === 'object' && address !== null ? address.port : 0));
-    });
-  });
 }

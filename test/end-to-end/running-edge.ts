@@ -1,10 +1,10 @@
 /** RunningEdge: `nibble dev` as a person starts it, in a process and a state directory of its own. */
 import { type ChildProcess, spawn } from 'node:child_process';
 import { mkdtemp, readFile, rm } from 'node:fs/promises';
-import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout } from 'node:timers/promises';
+import { freePort } from '../../gpu-worker/free-port.ts';
 
 const ROOT = join(import.meta.dirname, '..', '..');
 const NIBBLE = join(ROOT, 'bin', 'nibble');
@@ -162,12 +162,4 @@ export async function nibble(
   const exited = new Promise<number | null>((resolve) => child.once('exit', resolve));
   const [stdout, stderr, code] = await Promise.all([read(child.stdout!), read(child.stderr!), exited]);
   return { code, stdout, stderr };
-}
-
-export async function freePort(): Promise<number> {
-  const server = createServer();
-  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
-  const { port } = server.address() as { port: number };
-  await new Promise((resolve) => server.close(resolve));
-  return port;
 }

@@ -1,5 +1,6 @@
 /** RunningServer: `nibble serve` without an edge, in a process of its own. */
-import { CLI, DEMO, freePort, Spawned } from './running-edge.ts';
+import { freePort } from '../../gpu-worker/free-port.ts';
+import { CLI, DEMO, Spawned } from './running-edge.ts';
 
 const START_MS = 60_000;
 export const KEY = 'a-key-of-the-operators-own';
