@@ -1,7 +1,7 @@
 /** Nibble's own edge for the bench: the bundle that is deployed, on workerd itself with its objects on disk, and a worker that answers at once. */
 import { type ChildProcess, fork, spawnSync } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
-import { existsSync, mkdirSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { basename, join } from 'node:path';
 import process from 'node:process';
@@ -90,6 +90,15 @@ function bundled(out: string, entry: string): void {
     throw new Error(`the edge was not bundled: ${stdout}${stderr}`);
 }
 
+/** What wrangler.toml sets, numbers as text. */
+function deployedVariables(): Record<string, string> {
+  const toml = readFileSync(join(ROOT, 'wrangler.toml'), 'utf8');
+  const section = /^\[vars\]\n([^[]*)/m.exec(toml)?.[1] ?? '';
+  return Object.fromEntries(
+    [...section.matchAll(/^(\w+) = "?([^"\n]*?)"?$/gm)].map(([, name, value]) => [name, value]),
+  );
+}
+
 /** The bundle's module that wrangler makes of an entry. */
 function mainOf(entry: string): string {
   return `${basename(entry, '.ts')}.js`;
@@ -100,9 +109,7 @@ function workerdConfig(state: string, main: string, port: number, adminKey: stri
   const variables = {
     KEY_SECRETS: JSON.stringify({ 1: randomBytes(32).toString('hex') }),
     ADMIN_KEY: adminKey,
-    DEFAULT_PROMPT_MICRO_USD_PER_MTOK: '100000',
-    DEFAULT_COMPLETION_MICRO_USD_PER_MTOK: '400000',
-    QUEUE_TIMEOUT_MS: '60000',
+    ...deployedVariables(),
     QUEUE_DEPTH: '10000',
   };
   const modules = readdirSync(join(state, 'bundle'))
