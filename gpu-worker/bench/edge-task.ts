@@ -53,9 +53,10 @@ export async function benchEdge(options: Options): Promise<BenchReport> {
       { name: 'open streams: memory a stream', value: rounded(open.bytes / open.streams), unit: 'bytes' },
       { name: 'open streams: until all had a token', value: rounded(open.openMs), unit: 'ms' },
     );
+  // A rival's own ratio is of requests/s.
   const ratios = Object.fromEntries(
     rivals.flatMap((rival) => [
-      [`${rival.name}, requests/s`, rounded(nibble!.requestsPerS / rival.requestsPerS)],
+      [rival.name, rounded(nibble!.requestsPerS / rival.requestsPerS)],
       [
         `${rival.name}, added to the first token`,
         rounded(added(rival, 'firstTokenMs', 'p50') / added(nibble!, 'firstTokenMs', 'p50')),
