@@ -73,12 +73,10 @@ const document = {
 };
 const text = JSON.stringify(document, null, 2);
 if (values.out !== undefined) writeFileSync(values.out, `${text}\n`);
-console.log(values.json ? text : summary());
 if (values.keep || !document.ok) process.stderr.write(`logs, journals and state: ${folder}\n`);
 else rmSync(folder, { recursive: true, force: true });
-process.exitCode = document.ok ? 0 : 1;
 // What miniflare leaves open must not keep a finished run alive.
-setTimeout(() => process.exit(), 500).unref();
+process.stdout.write(`${values.json ? text : summary()}\n`, () => process.exit(document.ok ? 0 : 1));
 
 function parsed() {
   try {
