@@ -7,6 +7,8 @@ import type { Team } from './team.ts';
  * zeros in each core's nearest cache, so that it is processors that are measured and not the memory that they share.
  */
 const BYTES = 96 << 20;
+/** For the readers' words and alignment. */
+const ROOM_BYTES = 4096;
 const TASKS = 4;
 const ROUNDS = 7;
 /** Before them: until then the engine may still run its first, slow code, and the threads are being started. */
@@ -17,12 +19,15 @@ const LEAST_GAIN = 0.3;
 /** Takes some 50 milliseconds. `now` in milliseconds. */
 export function pays(alone: Team, team: Team, memory: KernelMemory, now: () => number): boolean {
   const mark = memory.mark;
-  const x = memory.scratch(BYTES);
+  // A memory that is capped below it has room for less, in whole lines of the kernel.
+  const bytes = Math.min(BYTES, Math.floor((memory.freeBytes - ROOM_BYTES) / 128) * 128);
+  if (bytes <= 0) return false;
+  const x = memory.scratch(bytes);
   const sums = memory.scratch(team.threads * 4);
   const timeOf = (readers: Team) => {
     const start = now();
     // One after another, as a step's are: a thread is woken for the first alone.
-    for (let task = 0; task < TASKS; task++) readers.run('read', x, BYTES, sums);
+    for (let task = 0; task < TASKS; task++) readers.run('read', x, bytes, sums);
     readers.settle();
     return now() - start;
   };
