@@ -1,10 +1,8 @@
 /** EdgeTask: `nibble bench edge`, what the edge costs a request, beside other gateways. */
 import { fork } from 'node:child_process';
-import { cpus, totalmem } from 'node:os';
 import { join } from 'node:path';
-import process from 'node:process';
 import { type Options, usage } from '../command-line.ts';
-import { commitOf } from './device.ts';
+import { commitOf, hostOf } from './device.ts';
 import type { EdgeMeasured, EdgeSettings } from './edge-protocol.ts';
 import { PEER_CACHE } from './peers.ts';
 import { type BenchReport, type BenchResult, rounded } from './report.ts';
@@ -67,7 +65,7 @@ export async function benchEdge(options: Options): Promise<BenchReport> {
   const notes = Object.fromEntries(measured.gateways.map(({ name, note }) => [name, note]));
   return {
     task: 'edge',
-    device: `${cpus()[0]?.model ?? process.arch} (${cpus().length} cores, ${Math.round(totalmem() / 1e9)} GB), Node ${process.versions.node}`,
+    device: hostOf(),
     commit: commitOf(),
     backend: nibble!.version,
     settings: { ...counts, ...notes },

@@ -1,13 +1,12 @@
 /** ServeTask: `nibble bench serve`, what clients get from `nibble serve` without an edge: one process serves, this one asks. */
 import { spawn } from 'node:child_process';
-import { cpus, totalmem } from 'node:os';
 import { join } from 'node:path';
 import process from 'node:process';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Options } from '../command-line.ts';
 import { freePort } from '../free-port.ts';
 import { MODEL_FLAGS } from '../model-flags.ts';
-import { commitOf } from './device.ts';
+import { commitOf, hostOf } from './device.ts';
 import type { TaskCounts } from './model-tasks.ts';
 import { type BenchReport, type BenchResult, rounded } from './report.ts';
 import { median } from './rounds.ts';
@@ -61,7 +60,7 @@ export async function benchServe(options: Options, counts: TaskCounts): Promise<
     }
     return {
       task: 'serve',
-      device: `${cpus()[0]?.model ?? process.arch} (${cpus().length} cores, ${Math.round(totalmem() / 1e9)} GB), Node ${process.versions.node}`,
+      device: hostOf(),
       commit: commitOf(),
       backend: server.backend,
       settings: { model, rounds, 'new tokens at most': newTokens, 'words of a prompt': promptTokens },
