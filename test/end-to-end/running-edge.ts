@@ -118,6 +118,8 @@ export class RunningEdge {
 export class Spawned {
   readonly child: ChildProcess;
   output = '';
+  /** It has ended, and all that it printed is in `output`. */
+  #closed = false;
 
   constructor(command: string, args: readonly string[], environment: Record<string, string> = {}) {
     this.child = spawn(command, args, {
@@ -128,12 +130,15 @@ export class Spawned {
       stream.on('data', (bytes: Buffer) => {
         this.output += bytes.toString();
       });
+    this.child.once('close', () => {
+      this.#closed = true;
+    });
   }
 
   async printed(pattern: RegExp, withinMs: number): Promise<void> {
     for (const deadline = performance.now() + withinMs; performance.now() < deadline; await setTimeout(50)) {
       if (pattern.test(this.output)) return;
-      if (this.child.exitCode !== null) break;
+      if (this.#closed) break;
     }
     throw new Error(`${pattern} was not printed:\n${this.output}`);
   }

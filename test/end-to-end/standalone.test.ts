@@ -312,22 +312,11 @@ describe('the command line', () => {
 
   test('a taken port is said by number', async () => {
     const port = new URL(server.url).port;
-    const second = new Spawned(process.execPath, [
-      CLI,
-      'serve',
-      '--model-id',
-      DEMO,
-      '--hostname',
-      '127.0.0.1',
-      '--port',
-      port,
-    ]);
-    await second.printed(
+    const second = await nibble(['serve', '--model-id', DEMO, '--hostname', '127.0.0.1', '--port', port]);
+    expect(second.stderr).toMatch(
       new RegExp(`cannot listen on 127.0.0.1 port ${port}: the port is taken by another program`),
-      60_000,
     );
-    await once(second.child, 'exit');
-    expect(second.child.exitCode).toBe(2);
+    expect(second.code).toBe(2);
   });
 
   test('TGI’s variables stand in for flags', async () => {
