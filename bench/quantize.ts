@@ -1,6 +1,6 @@
 /** BenchQuantize: `nibble quantize` and GPTQ in plain torch (scripts/peers/gptq_torch.py) on the same random Llama and ids, in turns, one process each. */
 import { spawnSync } from 'node:child_process';
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { cpus, loadavg, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import process from 'node:process';
@@ -39,6 +39,8 @@ const [layers, samples, tokens, rounds] = [values.layers, values.samples, values
   number,
 ];
 const shape = { hidden: 768, layers, intermediate: 2048, heads: 12, kvHeads: 12, vocab: 32000, contextTokens: tokens };
+// Before the work: a folder that cannot be made is known now.
+if (values.out !== undefined) mkdirSync(values.out, { recursive: true });
 const folder = mkdtempSync(join(tmpdir(), 'nibble-bench-quantize-'));
 const model = join(folder, 'model');
 const ids = join(folder, 'ids.json');
