@@ -5,6 +5,7 @@ import type { LedgerPage } from '../api/books.ts';
 import type { Idempotency, Metered, Outcome } from '../api/service.ts';
 import { decimalUsd } from '../api/usd.ts';
 import { equalInConstantTime, randomBase62 } from '../auth.ts';
+import { Turn } from '../turn.ts';
 import { AccountAdministration, unknownAccount } from './administration.ts';
 import type { Line, News } from './admit.ts';
 import { close, decide, metersOf } from './admit.ts';
@@ -35,6 +36,9 @@ export class AccountObject extends AccountAdministration {
   readonly #exporter = new Exporter(this.ctx.storage, this.env, this.store, this.ledger, this.exports, (timeMs) =>
     this.wakeBy(timeMs),
   );
+  readonly #turn = new Turn();
+  /** How many requests are under way, about: a write that is undone is not seen. */
+  #numOpen = this.store.numReservations(null);
   /** When the alarm is set for; null: this instance does not know. */
   #alarmMs: number | null = null;
 
@@ -51,7 +55,12 @@ export class AccountObject extends AccountAdministration {
    * Everything that must hold before a request may run, and its reservation, in one step that nothing can come between. An idempotency
    * key that stands for a job already reserves nothing and takes nothing from the limits.
    */
-  admit(request: AdmitRequest): Metered<Admitted> {
+  async admit(request: AdmitRequest): Promise<Metered<Admitted>> {
+    await this.#turn.next(this.#numOpen);
+    return this.#admit(request);
+  }
+
+  #admit(request: AdmitRequest): Metered<Admitted> {
     const found = this.#authorize(request, { scope: 'client', model: request.model });
     if (!found.ok) return { ...found, headers: {} };
     const { account, key, line } = found.value;
@@ -94,6 +103,7 @@ export class AccountObject extends AccountAdministration {
       this.store.updateAccount(decision.account);
       if (decision.state !== null) this.keys.setLineState(key.line, decision.state);
     });
+    this.#numOpen += 1;
     this.wakeBy(checkMs);
     const grant = grantOf(account, reservation, request);
     const after = { ...line, state: decision.state ?? line.state };
@@ -102,7 +112,8 @@ export class AccountObject extends AccountAdministration {
   }
 
   /** Books ended jobs; a job that has its row already is left as it is. All of them hold when this returns. */
-  settle(requests: SettleRequest[]): void {
+  async settle(requests: SettleRequest[]): Promise<void> {
+    await this.#turn.next(this.#numOpen);
     this.ctx.storage.transactionSync(() => {
       for (const request of requests) this.#settle(request, Date.now());
       this.#exporter.soon();
@@ -214,6 +225,7 @@ export class AccountObject extends AccountAdministration {
     const key = this.keys.find(reservation.keyId);
     const closed = close(account, this.#lineOf(key), reservation, { cost, tokens }, nowMs);
     this.store.deleteReservation(reservation.jobId);
+    this.#numOpen -= 1;
     this.store.updateAccount(closed.account);
     if (closed.state !== null && key !== null) this.keys.setLineState(key.line, closed.state);
     if (key !== null) this.#tell(closed.news, closed.account, key);

@@ -57,7 +57,12 @@ export class Dispatcher {
   }
 
   get idle(): boolean {
-    return this.#jobs.size === 0;
+    return this.size === 0;
+  }
+
+  /** Jobs that live, or are still read. */
+  get size(): number {
+    return this.#jobs.size;
   }
 
   /** What there is to do and who is there to do it. The fallback is no worker. */

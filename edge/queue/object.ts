@@ -11,6 +11,7 @@ import { CATALOG_NAME } from '../catalog/object.ts';
 import type { Env } from '../env.ts';
 import { queueDepth, queueShards, queueTimeoutMs } from '../env.ts';
 import type { Grant } from '../ledger/grant.ts';
+import { Turn } from '../turn.ts';
 import { Dispatcher } from './dispatcher.ts';
 import { FallbackLink } from './fallback-link.ts';
 import { type Hello, refusalOfHello } from './greeting.ts';
@@ -47,6 +48,7 @@ export class QueueObject extends DurableObject<Env> {
   readonly #dispatcher: Dispatcher;
   readonly #fallback: FallbackLink;
   readonly #review: Review;
+  readonly #turn = new Turn();
   #fallbackModel = '';
   /** Of the connection to it. */
   #fallbackId: string | null = null;
@@ -155,6 +157,7 @@ export class QueueObject extends DurableObject<Env> {
 
   async #submit(request: Request): Promise<Response> {
     const { grant, job, fallback } = (await request.json()) as Submit;
+    await this.#turn.next(this.#dispatcher.size);
     const submitted = this.#dispatcher.submit(grant, JSON.stringify(job), fallback, queueDepth(this.env));
     if (!submitted.ok) return this.#loaded(refusal(submitted.failure));
     void this.#look(Date.now());

@@ -42,14 +42,14 @@ export class AccountObject extends Account {
     this.#faults.push(fault);
   }
 
-  override settle(requests: SettleRequest[]): void {
-    super.settle(requests);
+  override async settle(requests: SettleRequest[]): Promise<void> {
+    await super.settle(requests);
     const fault = this.#faults.shift();
     switch (fault) {
       case undefined:
         return;
       case 'twice':
-        super.settle(requests);
+        await super.settle(requests);
         return;
       case 'late':
         setTimeout(() => super.settle(requests), LATE_MS);
