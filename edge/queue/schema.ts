@@ -4,7 +4,7 @@
  *   job         one row a job. ended_ms and drop_ms are null while it lives; then the prompt is emptied and the row stays
  *               readable until drop_ms
  *               (socket_id, worker_id: of its lease; death_list: JSON; deaths was their number before there was a list)
- *   chunk       accepted tokens, a row per checkpoint: `first` is the place of its first token
+ *   chunk       accepted tokens: `first` is the place of its first token. A checkpoint makes the last one longer, or begins the next
  *   outbox      settlements that the ledger has not acknowledged
  *   quarantine  workers whose count of tokens was not ours
  *   setting     what holds for the whole queue: the model's fallback policy as the last request brought it

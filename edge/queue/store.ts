@@ -10,6 +10,8 @@ import { prepare } from './schema.ts';
 export const MAX_BODY_BYTES = 1_900_000;
 /** Ended jobs that one wake drops; the next wake goes on. */
 const DROP_AT_ONCE = 1_000;
+/** A chunk takes further checkpoints up to this size: a row costs when it is written and when it is deleted, its bytes do not. */
+const MAX_CHUNK_BYTES = 64 * 1024;
 
 type Row = Record<string, SqlStorageValue>;
 
@@ -88,7 +90,19 @@ export class QueueStore {
   checkpoint(job: LiveJob): void {
     if (job.tail.length === 0) return;
     const tokens = JSON.stringify(job.tail);
-    this.#sql.exec('INSERT INTO chunk VALUES (?, ?, ?, ?)', job.id, job.stored, job.tail.length, tokens);
+    // Two JSON arrays become one.
+    const grown = this.#one(
+      `UPDATE chunk SET count = count + ?1, tokens = substr(tokens, 1, length(tokens) - 1) || ',' || substr(?2, 2)
+       WHERE job_id = ?3 AND first = (SELECT MAX(first) FROM chunk WHERE job_id = ?3) AND first + count = ?4
+       AND octet_length(tokens) + octet_length(?2) <= ?5 RETURNING first`,
+      job.tail.length,
+      tokens,
+      job.id,
+      job.stored,
+      MAX_CHUNK_BYTES,
+    );
+    if (grown === null)
+      this.#sql.exec('INSERT INTO chunk VALUES (?, ?, ?, ?)', job.id, job.stored, job.tail.length, tokens);
     job.stored = acceptedTokens(job);
     job.tail = [];
   }
