@@ -8,8 +8,8 @@ import { equalInConstantTime, randomBase62 } from '../auth.ts';
 import { Turn } from '../turn.ts';
 import { AccountAdministration, unknownAccount } from './administration.ts';
 import type { Line, News } from './admit.ts';
-import { close, decide, metersOf } from './admit.ts';
-import { NOTHING_SPENT } from './budget.ts';
+import { decide, metersOf } from './admit.ts';
+import { Closing } from './closing.ts';
 import { deliver } from './deliver.ts';
 import { Exporter } from './exporter.ts';
 import type { AdmitRequest, Admitted, Grant, Presented, SettleRequest } from './grant.ts';
@@ -18,9 +18,8 @@ import { keepUntilMs } from './idempotency-storage.ts';
 import type { Wanted } from './key.ts';
 import { refusalOf } from './key.ts';
 import { limitHeaders } from './limits.ts';
-import { costAtMostPicoUsd, costPicoUsd } from './price.ts';
+import { costAtMostPicoUsd } from './price.ts';
 import type { Account, Reservation } from './storage.ts';
-import { entryOf } from './storage.ts';
 
 /** Between the end of a grant and the question to the queue: clocks of two machines may differ. */
 const CLOCK_MARGIN_MS = 5_000;
@@ -35,6 +34,9 @@ export interface Authorized {
 export class AccountObject extends AccountAdministration {
   readonly #exporter = new Exporter(this.ctx.storage, this.env, this.store, this.ledger, this.exports, (timeMs) =>
     this.wakeBy(timeMs),
+  );
+  readonly #closing = new Closing(this.store, this.keys, this.idempotency, (news, account, key) =>
+    this.#tell(news, account, key),
   );
   readonly #turn = new Turn();
   /** How many requests are under way, about: a write that is undone is not seen. */
@@ -115,7 +117,7 @@ export class AccountObject extends AccountAdministration {
   async settle(requests: SettleRequest[]): Promise<void> {
     await this.#turn.next(this.#numOpen);
     this.ctx.storage.transactionSync(() => {
-      for (const request of requests) this.#settle(request, Date.now());
+      for (const request of requests) if (this.#closing.settle(request, Date.now())) this.#numOpen -= 1;
       this.#exporter.soon();
     });
   }
@@ -123,14 +125,8 @@ export class AccountObject extends AccountAdministration {
   /** Gives a reservation back whose job no queue took. Does nothing when it is settled or released already. */
   release(jobId: string): void {
     this.ctx.storage.transactionSync(() => {
-      const reservation = this.store.reservation(jobId);
-      if (reservation === null) return;
-      const { keyId, createdMs, model, tariff, user } = reservation;
-      const nothing = { promptTokens: 0, cachedTokens: 0, completionTokens: 0, costPico: 0n };
-      const about = { jobId, keyId, user, createdMs, settledMs: Date.now(), model, tariff };
-      this.store.insertEntry({ ...about, ...nothing, status: 'released', backend: null });
-      this.#forget(reservation);
-      this.#close(reservation, 0n, 0, Date.now());
+      if (!this.#closing.release(jobId, Date.now())) return;
+      this.#numOpen -= 1;
       this.#exporter.soon();
     });
   }
@@ -181,30 +177,6 @@ export class AccountObject extends AccountAdministration {
     }
   }
 
-  #settle(request: SettleRequest, nowMs: number): void {
-    if (this.store.hasEntry(request.jobId)) return;
-    const reservation = this.store.reservation(request.jobId);
-    if (reservation === null) {
-      // What was never admitted here is nobody's debt; the queue is told that it is done with.
-      console.error({ event: 'settlement_without_reservation', jobId: request.jobId, keyId: request.keyId });
-      return;
-    }
-    const { promptTokens, cachedTokens, completionTokens } = request.usage;
-    // What came to nothing may be tried again under its key.
-    if (request.status !== 'completed' && promptTokens + completionTokens === 0) this.#forget(reservation);
-    const cost = costPicoUsd(request.tariff, promptTokens, completionTokens, cachedTokens);
-    if (cost > reservation.pico) {
-      // The queue ends a job at its bounds, so this cannot be; and nobody pays more than was reserved.
-      console.error({ event: 'settlement_above_reservation', jobId: request.jobId, cost: cost.toString() });
-      const usage = { promptTokens: 0, cachedTokens: 0, completionTokens: 0, costPicoUsd: 0 };
-      this.store.insertEntry(entryOf({ ...request, usage, status: 'failed' }, 0n, reservation.user, nowMs));
-      this.#close(reservation, 0n, 0, nowMs);
-      return;
-    }
-    this.store.insertEntry(entryOf(request, cost, reservation.user, nowMs));
-    this.#close(reservation, cost, promptTokens + completionTokens, nowMs);
-  }
-
   /** The job that the key stands for, or why not; null: it is free for a new one. */
   #recall(line: string, { key, bodyHash, ifNew }: Idempotency, nowMs: number): Outcome<Admitted> | null {
     const found = this.idempotency.find(line, key, nowMs);
@@ -215,22 +187,6 @@ export class AccountObject extends AccountAdministration {
     return { ok: true, value: { kind: 'known', jobId, queue, model, createdMs, ended } };
   }
 
-  #forget({ line, idempotencyKey, jobId }: Reservation): void {
-    if (idempotencyKey !== null) this.idempotency.forget(line, idempotencyKey, jobId);
-  }
-
-  #close(reservation: Reservation, cost: bigint, tokens: number, nowMs: number): void {
-    const account = this.store.account();
-    if (account === null) throw new Error(`job ${reservation.jobId} belongs to an account that does not exist`);
-    const key = this.keys.find(reservation.keyId);
-    const closed = close(account, this.#lineOf(key), reservation, { cost, tokens }, nowMs);
-    this.store.deleteReservation(reservation.jobId);
-    this.#numOpen -= 1;
-    this.store.updateAccount(closed.account);
-    if (closed.state !== null && key !== null) this.keys.setLineState(key.line, closed.state);
-    if (key !== null) this.#tell(closed.news, closed.account, key);
-  }
-
   #authorize(presented: Presented, wanted: Wanted): Outcome<{ account: Account; key: KeyState; line: Line }> {
     const key = this.keys.find(presented.keyId);
     if (key === null || !equalInConstantTime(key.secretHash, presented.secretHash))
@@ -238,13 +194,7 @@ export class AccountObject extends AccountAdministration {
     const refusal: Failure | null = refusalOf(key, wanted, presented.clientIp, Date.now());
     if (refusal !== null) return { ok: false, failure: refusal };
     const account = this.store.account();
-    return account === null ? unknownAccount : { ok: true, value: { account, key, line: this.#lineOf(key) } };
-  }
-
-  #lineOf(key: KeyState | null): Line {
-    if (key === null || (key.limits === null && key.budget === null))
-      return { limits: null, budget: null, state: NO_STATE };
-    return { limits: key.limits, budget: key.budget, state: this.keys.lineState(key.line) };
+    return account === null ? unknownAccount : { ok: true, value: { account, key, line: this.#closing.lineOf(key) } };
   }
 
   #tell(news: readonly News[], account: Account, key: KeyState): void {
@@ -316,5 +266,3 @@ function grantOf(account: Account, reservation: Reservation, request: AdmitReque
     keepUntilMs: idempotencyKey === null ? null : keepUntilMs(createdMs),
   };
 }
-
-const NO_STATE = { buckets: null, spending: NOTHING_SPENT };
