@@ -91,11 +91,8 @@ export class EdgeAdmin implements AdminService {
     changes: Partial<Omit<AccountSettings, 'limits'>> & { limits?: Partial<Limits> },
     actor: Actor,
   ): Promise<Outcome<AccountView>> {
-    const before = await this.account(accountId);
-    if (!before.ok) return before;
-    const { limits, ...rest } = changes;
-    const all = limits === undefined ? rest : { ...rest, limits: { ...before.value.limits, ...limits } };
-    const configured = await this.#env.ACCOUNT.getByName(accountId).configure(all, nameOf(actor));
+    if (!isAccountId(accountId)) return unknownAccount;
+    const configured = await this.#env.ACCOUNT.getByName(accountId).configure(changes, nameOf(actor));
     if (!configured.ok) return configured;
     if (changes.name !== undefined) await this.#env.DIRECTORY.getByName(DIRECTORY_NAME).put(accountId, changes.name);
     return this.account(accountId);

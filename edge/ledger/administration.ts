@@ -11,6 +11,7 @@ import type {
   KeySettings,
   KeyState,
   KeyView,
+  Limits,
   Reset,
   Webhook,
   WebhookEvent,
@@ -78,11 +79,14 @@ export abstract class AccountAdministration extends DurableObject<Env> {
     return done;
   }
 
-  configure(changes: Partial<AccountSettings>, actor: string): Outcome<null> {
+  configure(
+    changes: Partial<Omit<AccountSettings, 'limits'>> & { limits?: Partial<Limits> },
+    actor: string,
+  ): Outcome<null> {
     const account = this.store.account();
     if (account === null) return unknownAccount;
     const nowMs = Date.now();
-    const settings = { ...account, ...changes };
+    const settings = { ...account, ...changes, limits: { ...account.limits, ...changes.limits } };
     const buckets = resized(account.buckets, account.limits, settings.limits, nowMs);
     const spending =
       changes.budget === undefined
@@ -144,22 +148,21 @@ export abstract class AccountAdministration extends DurableObject<Env> {
     return key === null ? unknownKey : { ok: true, value: this.#view(key) };
   }
 
+  /** Limits and budget are changed for the key's whole line. */
   updateKey(keyId: string, changes: Partial<KeySettings>, actor: string): Outcome<KeyView> {
     const key = this.keys.find(keyId);
     if (key === null) return unknownKey;
     const nowMs = Date.now();
     this.ctx.storage.transactionSync(() => {
       this.keys.update(keyId, { ...key, ...changes });
-      const state = this.keys.lineState(key.line);
       const { budget = key.budget, limits = key.limits } = changes;
-      const spending = this.#spendingUnder(
-        budget,
-        key.budget,
-        state.spending,
-        this.store.reservedPico(key.line),
-        key.line,
-        nowMs,
-      );
+      this.keys.updateLine(key.line, { budget, limits });
+      const state = this.keys.lineState(key.line);
+      const reservedPico = this.store.reservedPico(key.line);
+      const spending =
+        changes.budget === undefined
+          ? state.spending
+          : this.#spendingUnder(budget, key.budget, state.spending, reservedPico, key.line, nowMs);
       // New limits begin full: what a key may have used up is a minute's worth.
       const buckets = changes.limits === undefined ? state.buckets : null;
       if (budget !== null || limits !== null) this.keys.setLineState(key.line, { buckets, spending });
@@ -178,10 +181,10 @@ export abstract class AccountAdministration extends DurableObject<Env> {
     this.ctx.storage.transactionSync(() => {
       this.keys.insert(identity, key, key.line, nowMs);
       const endMs = nowMs + overlapMs;
-      if (overlapMs === 0) this.keys.revoke(keyId, nowMs);
-      else
-        this.keys.update(keyId, { ...key, expiresMs: key.expiresMs === null ? endMs : Math.min(key.expiresMs, endMs) });
       this.#audit(actor, 'key.rotate', keyId, { to: identity.keyId, overlapMs });
+      if (overlapMs > 0)
+        this.keys.update(keyId, { ...key, expiresMs: key.expiresMs === null ? endMs : Math.min(key.expiresMs, endMs) });
+      else if (this.keys.revoke(keyId, nowMs)) this.keyRevoked(key);
     });
     return { ok: true, value: this.#view(this.keys.find(identity.keyId)!) };
   }

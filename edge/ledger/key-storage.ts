@@ -48,6 +48,12 @@ export class KeyStore {
     );
   }
 
+  /** What a line may spend is one for all of its keys, ended ones too: their jobs may still run. */
+  updateLine(line: string, { limits, budget }: Pick<KeySettings, 'limits' | 'budget'>): void {
+    const query = 'UPDATE key SET limits = ?, budget = ? WHERE line = ?';
+    this.#sql.exec(query, limits === null ? null : JSON.stringify(limits), budgetToJson(budget), line);
+  }
+
   find(keyId: string): (KeyState & { secretHash: string }) | null {
     const row = this.#sql.exec<Row>('SELECT * FROM key WHERE id = ?', keyId).toArray()[0];
     return row === undefined ? null : { ...keyOf(row), secretHash: row.hash as string };

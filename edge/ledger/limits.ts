@@ -53,7 +53,8 @@ export function take(buckets: Buckets, limits: Limits, active: number, tokens: n
   if (missingRequests > 0)
     return { kind: 'refused', limit: 'requests', retryAfterS: waitS(missingRequests, limits.requestsPerMin) };
   const missingTokens = Math.min(tokens, limits.tokensPerMin) * UNITS - now.tokenUnits;
-  if (missingTokens > 0)
+  // A bucket of nothing is always full.
+  if (missingTokens > 0 || (limits.tokensPerMin === 0 && tokens > 0))
     return { kind: 'refused', limit: 'tokens', retryAfterS: waitS(missingTokens, limits.tokensPerMin) };
   return {
     kind: 'taken',

@@ -73,6 +73,11 @@ export class AccountObject extends AccountAdministration {
       const headers = limitHeaders(metersOf(account, line, nowMs));
       return { ok: true, value: { kind: 'new', jobId, grant: grantOf(account, made, request) }, headers };
     }
+    // Given back, since nothing was heard of it for so long: asking again must not give the row that it has another job.
+    if (this.store.hasEntry(jobId)) {
+      const headers = limitHeaders(metersOf(account, line, nowMs));
+      return { ok: false, failure: { code: 'grant_expired' }, headers };
+    }
     const recalled = idempotency === null ? null : this.#recall(key.line, idempotency, nowMs);
     if (recalled !== null) return { ...recalled, headers: limitHeaders(metersOf(account, line, nowMs)) };
     const tokens = request.promptTokens + request.completionTokens;
