@@ -239,7 +239,7 @@ export class AccountObject extends AccountAdministration {
     const due = [
       this.store.nextCheckMs(),
       this.webhooks.nextMs(),
-      this.exports.nextMs(),
+      this.#exporter.nextMs(Date.now()),
       this.idempotency.nextDropMs(),
     ].filter((ms) => ms !== null);
     return due.length === 0 ? null : Math.min(...due);
