@@ -170,7 +170,7 @@ export function adminRoutes(resolve: ResolveAdmin): OpenAPIHono<ApiEnv> {
 function administrators(resolve: ResolveAdmin): MiddlewareHandler<ApiEnv> {
   return async (c, next) => {
     const [, accountId, below] = OWN_ROUTE.exec(c.req.path) ?? [];
-    const reads = c.req.method === 'GET';
+    const reads = c.req.method === 'GET' || c.req.method === 'HEAD';
     const own = accountId !== undefined && (reads || (below !== '' && below !== '/credits')) ? accountId : null;
     const authorized = await resolve(c).authorize(c.req.header('authorization'), clientIpOf(c), own);
     for (const [header, value] of Object.entries(authorized.headers)) c.header(header, value);

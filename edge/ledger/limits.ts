@@ -117,5 +117,7 @@ function waitS(missingUnits: number, perMin: number): number {
 }
 
 function duration(seconds: number): string {
-  return seconds < 60 ? `${seconds}s` : `${Math.floor(seconds / 60)}m${seconds % 60}s`;
+  const [hours, minutes] = [Math.floor(seconds / 3600), Math.floor(seconds / 60)];
+  if (minutes === 0) return `${seconds}s`;
+  return `${hours === 0 ? '' : `${hours}h`}${minutes % 60}m${seconds % 60}s`;
 }

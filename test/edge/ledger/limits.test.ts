@@ -78,6 +78,11 @@ test('headers are whole numbers and durations', () => {
   });
 });
 
+test('a debt of hours is written with hours', () => {
+  const buckets = { requestUnits: 6 * UNITS, tokenUnits: -60 * 600 * UNITS, atMs: 0 };
+  expect(limitHeaders([{ buckets, limits }])).toMatchObject({ 'x-ratelimit-reset-tokens': '1h1m0s' });
+});
+
 test('of two meters the headers show the one with less left', () => {
   const account = { buckets: full, limits };
   const key = {
