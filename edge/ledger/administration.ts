@@ -263,10 +263,13 @@ export abstract class AccountAdministration extends DurableObject<Env> {
     if (before !== null && sameReset(before.reset, budget.reset))
       return { ...spending, told: { soft: false, hard: false } };
     if (budget.reset.kind === 'never') return { ...NOTHING_SPENT, reservedPico };
+    const booked = this.ledger.settledSince(nowMs - windowAtMostMs(budget.reset));
+    return { ...spendingOf(budget, line === null ? booked : this.#ofLine(line, booked)), reservedPico };
+  }
+
+  *#ofLine<Booked extends { keyId: string }>(line: string, booked: Iterable<Booked>): Iterable<Booked> {
     const ofLine = new Set(this.keys.list().flatMap((key) => (key.line === line ? [key.keyId] : [])));
-    const entries = this.ledger.settledSince(nowMs - windowAtMostMs(budget.reset));
-    const booked = line === null ? entries : entries.filter(({ keyId }) => ofLine.has(keyId));
-    return { ...spendingOf(budget, booked), reservedPico };
+    for (const entry of booked) if (ofLine.has(entry.keyId)) yield entry;
   }
 
   #view({ secretHash: _, ...key }: KeyState & { secretHash?: string }): KeyView {

@@ -70,7 +70,7 @@ export function spend(
 }
 
 /** The spending of what was booked, the oldest first, as if the budget had been there; nothing is told about. */
-export function spendingOf(budget: Budget, booked: readonly { costPico: bigint; settledMs: number }[]): Spending {
+export function spendingOf(budget: Budget, booked: Iterable<{ costPico: bigint; settledMs: number }>): Spending {
   const quiet = { ...budget, softPico: null };
   let spending = NOTHING_SPENT;
   for (const { costPico, settledMs } of booked)

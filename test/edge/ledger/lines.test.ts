@@ -1,9 +1,10 @@
 /** Lines: limits and budget belong to a key and all that it was rotated into, whichever of them is used while they overlap. */
-import { runDurableObjectAlarm } from 'cloudflare:test';
+import { runDurableObjectAlarm, runInDurableObject } from 'cloudflare:test';
 import { env } from 'cloudflare:workers';
 import { expect, test } from 'vitest';
 import { randomBase62 } from '../../../edge/auth.ts';
 import type { AdmitRequest } from '../../../edge/ledger/grant.ts';
+import { Ledger } from '../../../edge/ledger/usage-query.ts';
 import { admin, newAccount, service, type TestAccount } from '../edge-under-test.ts';
 
 const tariff = { promptMicroUsdPerMtok: 3, completionMicroUsdPerMtok: 5 };
@@ -93,6 +94,36 @@ test('a rotation without an overlap ends the old key, and that is told', async (
   await admin('POST', `${keysOf(account)}/${key.id}/rotate`, {});
   const log = await admin<{ data: { action: string; target: string }[] }>('GET', `/accounts/${account.id}/audit`);
   expect(log.data.filter(({ action }) => action === 'key.revoked').map(({ target }) => target)).toEqual([key.id]);
+});
+
+test('what a budget over many rows counts is read row by row, not all at once into memory', async () => {
+  const account = await newAccount();
+  const rowsRead = await runInDurableObject(objectOf(account), (_, { storage }) => {
+    storage.sql.exec(
+      `WITH RECURSIVE number(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM number WHERE n < 3000)
+       INSERT INTO entry (job_id, key_id, created_ms, model, prompt_tokens, cached_tokens, completion_tokens, cost, tariff, status, backend,
+       settled_ms) SELECT 'job-' || n, ?1, ?2, 'm', 1, 0, 1, '1', '{}', 'completed', 'wasm', ?2 FROM number`,
+      account.caller.keyId,
+      Date.now(),
+    );
+    const cursors: { rowsRead: number }[] = [];
+    const watched = {
+      exec: (query: string, ...bindings: SqlStorageValue[]) => {
+        const cursor = storage.sql.exec(query, ...bindings);
+        cursors.push(cursor);
+        return cursor;
+      },
+    };
+    for (const { costPico } of new Ledger(watched as unknown as SqlStorage).settledSince(0)) {
+      expect(costPico).toBe(1n);
+      break;
+    }
+    return cursors.reduce((sum, cursor) => sum + cursor.rowsRead, 0);
+  });
+  expect(rowsRead).toBeLessThan(200);
+  const path = `${keysOf(account)}/${account.caller.keyId}`;
+  const key = await admin<KeyJson>('PATCH', path, { budget: { hard_usd: '1', reset: '30d' } });
+  expect(key.budget).toMatchObject({ spent_usd: '0.000000003' });
 });
 
 test('a job whose reservation was given back is not admitted again under its id', async () => {
