@@ -13,6 +13,8 @@ import type {
   KeySettings,
   KeyView,
   Limits,
+  LogPage,
+  Placed,
   PriceVersion,
   RowQuery,
   UsageRow,
@@ -114,13 +116,13 @@ export class EdgeAdmin implements AdminService {
     return added.ok ? this.account(accountId) : added;
   }
 
-  async credits(accountId: string, limit: number): Promise<Outcome<Credit[]>> {
-    return isAccountId(accountId) ? this.#env.ACCOUNT.getByName(accountId).credits(limit) : unknownAccount;
+  async credits(accountId: string, page: LogPage): Promise<Outcome<Placed<Credit>[]>> {
+    return isAccountId(accountId) ? this.#env.ACCOUNT.getByName(accountId).credits(page) : unknownAccount;
   }
 
-  async auditLog(accountId: string, limit: number): Promise<Outcome<AuditEntry[]>> {
+  async auditLog(accountId: string, page: LogPage): Promise<Outcome<Placed<AuditEntry>[]>> {
     if (!isAccountId(accountId)) return unknownAccount;
-    return (await this.#env.ACCOUNT.getByName(accountId).auditLog(limit)) as Outcome<AuditEntry[]>;
+    return (await this.#env.ACCOUNT.getByName(accountId).auditLog(page)) as Outcome<Placed<AuditEntry>[]>;
   }
 
   async createKey(

@@ -14,6 +14,8 @@ import type {
   KeySettings,
   KeyView,
   Limits,
+  LogPage,
+  Placed,
   PriceVersion,
   RowQuery,
   UsageRow,
@@ -67,8 +69,9 @@ export interface AdminService {
     credit: { pico: bigint; reference: string | null; note: string | null },
     actor: Actor,
   ): Promise<Outcome<AccountView>>;
-  credits(accountId: string, limit: number): Promise<Outcome<Credit[]>>;
-  auditLog(accountId: string, limit: number): Promise<Outcome<AuditEntry[]>>;
+  /** Newest first. */
+  credits(accountId: string, page: LogPage): Promise<Outcome<Placed<Credit>[]>>;
+  auditLog(accountId: string, page: LogPage): Promise<Outcome<Placed<AuditEntry>[]>>;
   /** The key itself is in this answer and nowhere else. */
   createKey(accountId: string, settings: KeySettings, actor: Actor): Promise<Outcome<{ key: string; view: KeyView }>>;
   keys(accountId: string): Promise<Outcome<KeyView[]>>;

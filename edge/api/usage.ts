@@ -26,6 +26,8 @@ const COST_GROUPS = { project_id: 'nothing', line_item: 'model', api_key_id: 'ke
 /** Rows, newest first, or buckets where a parameter of theirs is sent. */
 export async function usageAnswer(c: ApiContext, source: UsageSource): Promise<Response> {
   const url = new URL(c.req.url);
+  const ofRows = ['request_id', 'before'].find((name) => url.searchParams.has(name));
+  if (asksBuckets(url) && ofRows !== undefined) return refuse(c, invalid(ofRows, 'is for rows, and these are buckets'));
   if (asksBuckets(url)) return bucketAnswer(c, source, OWN_GROUPS, 'list', sumBody);
   const query = RowsQuery.safeParse(c.req.query());
   if (!query.success) return refuse(c, schemaFailure(query.error));

@@ -12,6 +12,8 @@ import type {
   KeyState,
   KeyView,
   Limits,
+  LogPage,
+  Placed,
   Reset,
   Webhook,
   WebhookEvent,
@@ -119,12 +121,12 @@ export abstract class AccountAdministration extends DurableObject<Env> {
     return done;
   }
 
-  credits(limit: number): Outcome<Credit[]> {
-    return this.store.account() === null ? unknownAccount : { ok: true, value: this.store.credits(limit) };
+  credits(page: LogPage): Outcome<Placed<Credit>[]> {
+    return this.store.account() === null ? unknownAccount : { ok: true, value: this.store.credits(page) };
   }
 
-  auditLog(limit: number): Outcome<AuditEntry[]> {
-    return this.store.account() === null ? unknownAccount : { ok: true, value: this.keys.auditLog(limit) };
+  auditLog(page: LogPage): Outcome<Placed<AuditEntry>[]> {
+    return this.store.account() === null ? unknownAccount : { ok: true, value: this.keys.auditLog(page) };
   }
 
   createKey(identity: KeyIdentity, settings: KeySettings, actor: string): Outcome<KeyView> {

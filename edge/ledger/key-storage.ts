@@ -1,5 +1,5 @@
 /** Storage of an account's keys, of what each line of them has left, and of the audit log. The tables are in schema.ts. */
-import type { AuditEntry, KeySettings, KeyState } from '../api/accounts.ts';
+import type { AuditEntry, KeySettings, KeyState, LogPage, Placed } from '../api/accounts.ts';
 import { budgetOfJson, budgetToJson, spendingOfJson, spendingToJson } from './amounts.ts';
 import type { Spending } from './budget.ts';
 import type { KeyIdentity } from './key.ts';
@@ -93,9 +93,11 @@ export class KeyStore {
   }
 
   /** Newest first. */
-  auditLog(limit: number): AuditEntry[] {
-    const rows = this.#sql.exec<Row>('SELECT * FROM audit ORDER BY seq DESC LIMIT ?', limit).toArray();
+  auditLog({ limit, before }: LogPage): Placed<AuditEntry>[] {
+    const query = 'SELECT * FROM audit WHERE seq < ? ORDER BY seq DESC LIMIT ?';
+    const rows = this.#sql.exec<Row>(query, before ?? Number.MAX_SAFE_INTEGER, limit).toArray();
     return rows.map((row) => ({
+      seq: row.seq as number,
       createdMs: row.created_ms as number,
       actor: row.actor as string,
       action: row.action as string,

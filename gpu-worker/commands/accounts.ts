@@ -115,8 +115,15 @@ const audit: Command = {
   pending: [],
   examples: [`nibble accounts audit ID ${CALL}`],
   async run(options) {
-    const log = await new AdminClient(options).call('GET', `${pathOf(options.positionals[0]!)}/audit`);
-    print(options, log, ({ data }) =>
+    const client = new AdminClient(options);
+    const data: Json[] = [];
+    for (let before = ''; ; ) {
+      const page = await client.call('GET', `${pathOf(options.positionals[0]!)}/audit?limit=${PAGE}${before}`);
+      data.push(...page.data);
+      if (!page.has_more) break;
+      before = `&before=${page.data.at(-1).seq}`;
+    }
+    print(options, { object: 'list', data }, () =>
       table(
         ['when', 'who', 'what', 'of', 'detail'],
         data.map((entry: Json) => [

@@ -139,6 +139,8 @@ describe('/v1/usage', () => {
     ['start_time=1&page=2', 'page'],
     ['start_time=1&account_ids=Account00001', 'account_ids'],
     ['account_ids[]=Account00001', 'account_ids'],
+    ['start_time=1&request_id=job-1', 'request_id'],
+    ['bucket_width=1h&before=3', 'before'],
   ])('refuses %s', async (query, param) => {
     const error = await errorOf(await get(scripted(), `/v1/usage?${query}`));
     expect(error).toMatchObject({ status: 400, code: 'invalid_request', param });
