@@ -287,6 +287,13 @@ export class EdgeAdmin implements AdminService {
     return { ok: true, value: await new Report(this.#env.REPORTS).rows(accountId, page) };
   }
 
+  async exportAgain(accountId: string, after: number, actor: Actor): Promise<Outcome<{ last: number }>> {
+    if (!isAccountId(accountId)) return unknownAccount;
+    if (this.#env.USAGE_QUEUE === undefined)
+      return { ok: false, failure: { code: 'not_configured', reason: 'there is no queue bound as USAGE_QUEUE' } };
+    return this.#env.ACCOUNT.getByName(accountId).exportAgain(after, nameOf(actor));
+  }
+
   /** A key that this actor may change: a worker's is the operator's alone. */
   async #decidable(accountId: string, keyId: string, actor: Actor): Promise<Outcome<null>> {
     if (!isAccountId(accountId)) return unknownAccount;

@@ -112,6 +112,8 @@ export interface AdminService {
   ledger(accountId: string, page: Page): Promise<Outcome<LedgerPage>>;
   /** The reporting copy's rows of one account, in the ledger's order. */
   exported(accountId: string, page: Page): Promise<Outcome<LedgerRow[]>>;
+  /** Feeds the reporting copy again with the rows after a place. `last`: the ledger's last row. */
+  exportAgain(accountId: string, after: number, actor: Actor): Promise<Outcome<{ last: number }>>;
 }
 export type ResolveAdmin = (c: Context) => AdminService;
 

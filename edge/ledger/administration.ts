@@ -229,6 +229,17 @@ export abstract class AccountAdministration extends DurableObject<Env> {
     return { ok: true, value: { webhook, secret } };
   }
 
+  /** Feeds the reporting copy again with the rows after a place; those that it has stay as they are. Says the last row's. */
+  exportAgain(after: number, actor: string): Outcome<{ last: number }> {
+    const account = this.store.account();
+    if (account === null) return unknownAccount;
+    this.ctx.storage.transactionSync(() => {
+      this.reportAgain(after);
+      this.#audit(actor, 'export.again', account.accountId, { after });
+    });
+    return { ok: true, value: { last: this.ledger.lastSeq() } };
+  }
+
   listWebhooks(): Outcome<Webhook[]> {
     return this.store.account() === null ? unknownAccount : { ok: true, value: this.webhooks.list() };
   }
@@ -251,6 +262,9 @@ export abstract class AccountAdministration extends DurableObject<Env> {
 
   /** Writes down the meter events of every row that has none yet; for the customer that the account has. */
   protected abstract planMeterEvents(account: Account): void;
+
+  /** Makes the exporter send the rows after a place once more. */
+  protected abstract reportAgain(after: number): void;
 
   /** What counts as spent when a budget is set: under the same reset what was, under another what the ledger knows of the window. */
   #spendingUnder(

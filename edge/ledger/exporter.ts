@@ -68,8 +68,9 @@ export class Exporter {
     if (rows.length === 0) return this.#exports.setCursor('report', cursor.seq, null);
     try {
       await queue.send({ accountId, rows: rows.map(reportRow) });
-      // At once as long as there is more.
-      this.#exports.setCursor('report', rows.at(-1)!.seq, rows.length < ROWS_PER_MESSAGE ? null : Date.now());
+      // At once as long as there is more. Not where it was set back meanwhile.
+      if (this.#exports.cursor('report').seq === cursor.seq)
+        this.#exports.setCursor('report', rows.at(-1)!.seq, rows.length < ROWS_PER_MESSAGE ? null : Date.now());
     } catch (error) {
       console.error({ event: 'report_not_sent', accountId, error: String(error) });
       this.#exports.setCursor('report', cursor.seq, Date.now() + RETRY_MS);
@@ -77,6 +78,13 @@ export class Exporter {
     // What was appended while it was sent has put no time of its own.
     const { seq, nextMs } = this.#exports.cursor('report');
     if (nextMs === null && this.#ledger.lastSeq() > seq) this.soon();
+  }
+
+  /** Sends every row after a place once more, from now on. Call it in a transaction. */
+  reportAgain(after: number): void {
+    const nowMs = Date.now();
+    this.#exports.setCursor('report', Math.min(after, this.#exports.cursor('report').seq), nowMs);
+    this.#wakeBy(nowMs);
   }
 
   /** Plans what is due, and does the next step of every planned event. */

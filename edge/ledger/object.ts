@@ -228,6 +228,10 @@ export class AccountObject extends AccountAdministration {
     this.#exporter.plan(account);
   }
 
+  protected override reportAgain(after: number): void {
+    this.#exporter.reportAgain(after);
+  }
+
   /** Call it in the transaction of what it tells about. */
   #announce(type: WebhookEvent, target: string, data: Record<string, unknown>): void {
     const createdMs = Date.now();

@@ -138,7 +138,24 @@ const audit: Command = {
   },
 };
 
-export const accountCommands: readonly Command[] = [create, listAll, show, update, credit, audit];
+const feed: Command = {
+  name: 'accounts export',
+  summary: 'feed the reporting copy again with rows that it lost; those that it has stay',
+  positionals: ['ID'],
+  flags: {
+    ...ADMIN_FLAGS,
+    after: { kind: 'integer', minimum: 0, help: 'the seq of the last row that is not sent again (0)' },
+  },
+  pending: [],
+  examples: [`nibble accounts export ID ${CALL} --after 1200`],
+  async run(options) {
+    const path = `${pathOf(options.positionals[0]!)}/export`;
+    const fed = await new AdminClient(options).call('POST', path, { after: options.number('after') ?? 0 });
+    print(options, fed, ({ after, last }) => `rows ${after + 1} to ${last} are on their way`);
+  },
+};
+
+export const accountCommands: readonly Command[] = [create, listAll, show, update, credit, audit, feed];
 
 function pathOf(id: string): string {
   return `/accounts/${encodeURIComponent(id)}`;
