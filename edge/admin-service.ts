@@ -13,6 +13,8 @@ import type {
   KeySettings,
   KeyView,
   Limits,
+  LogPage,
+  Placed,
   PriceVersion,
   RowQuery,
   UsageRow,
@@ -91,11 +93,8 @@ export class EdgeAdmin implements AdminService {
     changes: Partial<Omit<AccountSettings, 'limits'>> & { limits?: Partial<Limits> },
     actor: Actor,
   ): Promise<Outcome<AccountView>> {
-    const before = await this.account(accountId);
-    if (!before.ok) return before;
-    const { limits, ...rest } = changes;
-    const all = limits === undefined ? rest : { ...rest, limits: { ...before.value.limits, ...limits } };
-    const configured = await this.#env.ACCOUNT.getByName(accountId).configure(all, nameOf(actor));
+    if (!isAccountId(accountId)) return unknownAccount;
+    const configured = await this.#env.ACCOUNT.getByName(accountId).configure(changes, nameOf(actor));
     if (!configured.ok) return configured;
     if (changes.name !== undefined) await this.#env.DIRECTORY.getByName(DIRECTORY_NAME).put(accountId, changes.name);
     return this.account(accountId);
@@ -117,13 +116,13 @@ export class EdgeAdmin implements AdminService {
     return added.ok ? this.account(accountId) : added;
   }
 
-  async credits(accountId: string, limit: number): Promise<Outcome<Credit[]>> {
-    return isAccountId(accountId) ? this.#env.ACCOUNT.getByName(accountId).credits(limit) : unknownAccount;
+  async credits(accountId: string, page: LogPage): Promise<Outcome<Placed<Credit>[]>> {
+    return isAccountId(accountId) ? this.#env.ACCOUNT.getByName(accountId).credits(page) : unknownAccount;
   }
 
-  async auditLog(accountId: string, limit: number): Promise<Outcome<AuditEntry[]>> {
+  async auditLog(accountId: string, page: LogPage): Promise<Outcome<Placed<AuditEntry>[]>> {
     if (!isAccountId(accountId)) return unknownAccount;
-    return (await this.#env.ACCOUNT.getByName(accountId).auditLog(limit)) as Outcome<AuditEntry[]>;
+    return (await this.#env.ACCOUNT.getByName(accountId).auditLog(page)) as Outcome<Placed<AuditEntry>[]>;
   }
 
   async createKey(
@@ -286,6 +285,13 @@ export class EdgeAdmin implements AdminService {
     if (this.#env.REPORTS === undefined)
       return { ok: false, failure: { code: 'not_configured', reason: 'there is no D1 database bound as REPORTS' } };
     return { ok: true, value: await new Report(this.#env.REPORTS).rows(accountId, page) };
+  }
+
+  async exportAgain(accountId: string, after: number, actor: Actor): Promise<Outcome<{ last: number }>> {
+    if (!isAccountId(accountId)) return unknownAccount;
+    if (this.#env.USAGE_QUEUE === undefined)
+      return { ok: false, failure: { code: 'not_configured', reason: 'there is no queue bound as USAGE_QUEUE' } };
+    return this.#env.ACCOUNT.getByName(accountId).exportAgain(after, nameOf(actor));
   }
 
   /** A key that this actor may change: a worker's is the operator's alone. */

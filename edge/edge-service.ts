@@ -1,4 +1,5 @@
 /** Edge service: the Service behind the HTTP surfaces, made of the account, catalog and queue objects. */
+import { failureOf } from '../core/errors.ts';
 import type { Job, ModelCard } from '../core/protocol.ts';
 import { boundOf } from './admission.ts';
 import type { AccountView, BucketQuery, BucketRow, RowQuery, UsageRow } from './api/accounts.ts';
@@ -79,7 +80,9 @@ export class EdgeService implements Service {
       const { value, headers } = admitted;
       if (value.kind === 'known') {
         const { jobId, model, createdMs, ended } = value;
-        const events = await attach(() => this.#env.QUEUE.getByName(value.queue), jobId, signal);
+        const reached = await reach(attach(() => this.#env.QUEUE.getByName(value.queue), jobId, signal));
+        if (!reached.ok) return { ...reached, headers: { ...headers, [REQUEST_ID]: jobId } };
+        const events = reached.value;
         if (events.ok) return { ok: true, value: submissionOf(jobId, model, createdMs, events.value, true), headers };
         if (events.failure.code !== 'job_not_found') return { ...events, headers };
         if (ended) return { ok: false, failure: { code: 'answer_gone', ran: true }, headers };
@@ -88,7 +91,11 @@ export class EdgeService implements Service {
       }
       const { grant } = value;
       const job: Job = { ...request, id: grant.jobId, model: card.id, promptTokenLimit: grant.promptTokenLimit };
-      const submitted = await submit(() => this.#env.QUEUE.getByName(queue), grant, job, fallback, signal);
+      // From here on it has a row, or will have one: also what fails is answered with its id.
+      const named = { ...headers, [REQUEST_ID]: grant.jobId };
+      const reached = await reach(submit(() => this.#env.QUEUE.getByName(queue), grant, job, fallback, signal));
+      if (!reached.ok) return { ...reached, headers: named };
+      const submitted = reached.value;
       if (submitted.load !== null) this.#loads.note(queue, submitted.load, Date.now());
       if (submitted.kind === 'queued')
         return {
@@ -96,8 +103,9 @@ export class EdgeService implements Service {
           value: submissionOf(grant.jobId, card.id, grant.createdMs, submitted.events, false),
           headers,
         };
-      if (submitted.certain) await insist('account', () => this.#account(caller).release(grant.jobId));
-      return { ok: false, failure: submitted.failure, headers };
+      // Where the ledger does not answer, it asks the queue later, and releases what that does not know.
+      if (submitted.certain) await reach(insist('account', () => this.#account(caller).release(grant.jobId)));
+      return { ok: false, failure: submitted.failure, headers: named };
     }
     return { ok: false, failure: { code: 'idempotency_pending', retryAfterS: 5 }, headers: {} };
   }
@@ -145,6 +153,15 @@ export class EdgeService implements Service {
   }
 }
 
+/** What an object that is away throws, as a failure. */
+async function reach<Value>(call: Promise<Value>): Promise<Outcome<Value>> {
+  try {
+    return { ok: true, value: await call };
+  } catch (error) {
+    return { ok: false, failure: failureOf(error) };
+  }
+}
+
 function submissionOf(
   jobId: string,
   model: string,
@@ -155,6 +172,8 @@ function submissionOf(
   return { jobId, model, createdS: Math.floor(createdMs / 1000), replayed, events };
 }
 
+/** Header of the answer; the client asks for its usage by it. */
+const REQUEST_ID = 'x-request-id';
 /** How long a second request waits, between its looks, for the first one of its idempotency key to reach the queue: normally milliseconds. */
 const PENDING_MS: readonly number[] = [50, 100, 200, 400, 800, 1_600, 0];
 /** Who may see what the account used. */

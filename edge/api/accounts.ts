@@ -93,6 +93,15 @@ export interface Credit {
   createdMs: number;
 }
 
+/** An entry with its place in its log, by which a list goes on. */
+export type Placed<Value> = Value & { seq: number };
+
+/** The newest entries of a log, or those before a place in it. */
+export interface LogPage {
+  limit: number;
+  before: number | null;
+}
+
 export interface AuditEntry {
   createdMs: number;
   /** "root", the id of an account's admin key, or "ledger". */

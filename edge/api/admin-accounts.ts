@@ -37,6 +37,11 @@ const ListQuery = z.object({
   after: z.string().max(200).optional(),
 });
 
+const LogQuery = z.object({
+  limit: z.coerce.number().pipe(z.int().min(1).max(MAX_LISTED)).default(MAX_LISTED),
+  before: z.coerce.number().pipe(z.int().min(1)).nullable().default(null),
+});
+
 export function accountAdminRoutes(resolve: ResolveAdmin): OpenAPIHono<ApiEnv> {
   const app = new OpenAPIHono<ApiEnv>();
   describe(app);
@@ -89,20 +94,24 @@ export function accountAdminRoutes(resolve: ResolveAdmin): OpenAPIHono<ApiEnv> {
     return account.ok ? c.json(accountBody(account.value)) : refuse(c, account.failure);
   });
   app.get('/admin/accounts/:id/credits', async (c) => {
-    const credits = await resolve(c).credits(c.req.param('id'), MAX_LISTED);
+    const query = LogQuery.safeParse(c.req.query());
+    if (!query.success) return refuse(c, schemaFailure(query.error));
+    const credits = await resolve(c).credits(c.req.param('id'), query.data);
     if (!credits.ok) return refuse(c, credits.failure);
     const data = credits.value.map(({ pico, createdMs, ...credit }) => ({
       ...credit,
       credit_usd: decimalUsd(pico),
       created: seconds(createdMs),
     }));
-    return c.json({ object: 'list', data });
+    return c.json({ object: 'list', data, has_more: data.length === query.data.limit });
   });
   app.get('/admin/accounts/:id/audit', async (c) => {
-    const log = await resolve(c).auditLog(c.req.param('id'), MAX_LISTED);
+    const query = LogQuery.safeParse(c.req.query());
+    if (!query.success) return refuse(c, schemaFailure(query.error));
+    const log = await resolve(c).auditLog(c.req.param('id'), query.data);
     if (!log.ok) return refuse(c, log.failure);
     const data = log.value.map(({ createdMs, ...entry }) => ({ created: seconds(createdMs), ...entry }));
-    return c.json({ object: 'list', data });
+    return c.json({ object: 'list', data, has_more: data.length === query.data.limit });
   });
   const source = (service: ReturnType<ResolveAdmin>, id: string): UsageSource => ({
     rows: (query) => service.usage(id, query),
@@ -121,8 +130,8 @@ function describe(app: OpenAPIHono<ApiEnv>): void {
   describeAdmin(app, 'get', one, 'Show an account');
   describeAdmin(app, 'patch', one, 'Change an account: what is sent, and nothing else', AccountChanges);
   describeAdmin(app, 'post', `${one}/credits`, 'Add credit, once for a reference', CreditBody);
-  describeAdmin(app, 'get', `${one}/credits`, 'List the credits, newest first');
-  describeAdmin(app, 'get', `${one}/audit`, 'List who changed what, newest first');
+  describeAdmin(app, 'get', `${one}/credits`, 'List the credits, newest first: `limit` of them, `before` a `seq`');
+  describeAdmin(app, 'get', `${one}/audit`, 'List who changed what, newest first: `limit` entries, `before` a `seq`');
   describeAdmin(app, 'get', `${one}/usage`, 'List or sum what requests cost, as /v1/usage');
   describeAdmin(app, 'get', `${one}/usage.csv`, 'Export what requests cost, as /v1/usage.csv');
 }

@@ -2,7 +2,7 @@
 import { OpenAPIHono, z } from '@hono/zod-openapi';
 import { seconds } from './account-body.ts';
 import type { ResolveAdmin } from './admin.ts';
-import { describeAdmin } from './admin-route.ts';
+import { describeAdmin, readBody } from './admin-route.ts';
 import type { LedgerRow, OpenReservation, QueueJob } from './books.ts';
 import { refuse } from './refusal.ts';
 import { type ApiEnv, schemaFailure } from './request.ts';
@@ -17,6 +17,10 @@ const page = {
 };
 const PageQuery = z.object(page);
 const JobsQuery = z.object({ ...page, model: z.string().min(1).max(200), shard: integer(0, MAX_SHARD).default(0) });
+
+const AgainBody = z.strictObject({
+  after: z.int().min(0).default(0).openapi({ description: 'The `seq` of the last row that is not sent again.' }),
+});
 
 export function bookAdminRoutes(resolve: ResolveAdmin): OpenAPIHono<ApiEnv> {
   const app = new OpenAPIHono<ApiEnv>();
@@ -50,6 +54,13 @@ export function bookAdminRoutes(resolve: ResolveAdmin): OpenAPIHono<ApiEnv> {
     const rows = await resolve(c).exported(c.req.param('id'), query.data);
     if (!rows.ok) return refuse(c, rows.failure);
     return c.json({ object: 'list', data: rows.value.map(rowBody), has_more: rows.value.length === query.data.limit });
+  });
+  app.post('/admin/accounts/:id/export', async (c) => {
+    const body = await readBody(c, AgainBody);
+    if (!body.ok) return refuse(c, body.failure);
+    const { after } = body.value;
+    const again = await resolve(c).exportAgain(c.req.param('id'), after, c.var.actor);
+    return again.ok ? c.json({ after, last: again.value.last }) : refuse(c, again.failure);
   });
   return app;
 }
@@ -109,4 +120,5 @@ function describe(app: OpenAPIHono<ApiEnv>): void {
   describeAdmin(app, 'get', '/admin/jobs', "A queue's jobs while it keeps them: ids, status and counts, no prompts");
   describeAdmin(app, 'get', `${one}/ledger`, 'Every row of the ledger, the oldest first, and the open reservations');
   describeAdmin(app, 'get', `${one}/export`, 'The rows of the reporting copy, some seconds behind the ledger');
+  describeAdmin(app, 'post', `${one}/export`, 'Feed the reporting copy again with rows that it lost', AgainBody);
 }

@@ -14,6 +14,8 @@ import type {
   KeySettings,
   KeyView,
   Limits,
+  LogPage,
+  Placed,
   PriceVersion,
   RowQuery,
   UsageRow,
@@ -67,8 +69,9 @@ export interface AdminService {
     credit: { pico: bigint; reference: string | null; note: string | null },
     actor: Actor,
   ): Promise<Outcome<AccountView>>;
-  credits(accountId: string, limit: number): Promise<Outcome<Credit[]>>;
-  auditLog(accountId: string, limit: number): Promise<Outcome<AuditEntry[]>>;
+  /** Newest first. */
+  credits(accountId: string, page: LogPage): Promise<Outcome<Placed<Credit>[]>>;
+  auditLog(accountId: string, page: LogPage): Promise<Outcome<Placed<AuditEntry>[]>>;
   /** The key itself is in this answer and nowhere else. */
   createKey(accountId: string, settings: KeySettings, actor: Actor): Promise<Outcome<{ key: string; view: KeyView }>>;
   keys(accountId: string): Promise<Outcome<KeyView[]>>;
@@ -109,6 +112,8 @@ export interface AdminService {
   ledger(accountId: string, page: Page): Promise<Outcome<LedgerPage>>;
   /** The reporting copy's rows of one account, in the ledger's order. */
   exported(accountId: string, page: Page): Promise<Outcome<LedgerRow[]>>;
+  /** Feeds the reporting copy again with the rows after a place. `last`: the ledger's last row. */
+  exportAgain(accountId: string, after: number, actor: Actor): Promise<Outcome<{ last: number }>>;
 }
 export type ResolveAdmin = (c: Context) => AdminService;
 
@@ -170,7 +175,7 @@ export function adminRoutes(resolve: ResolveAdmin): OpenAPIHono<ApiEnv> {
 function administrators(resolve: ResolveAdmin): MiddlewareHandler<ApiEnv> {
   return async (c, next) => {
     const [, accountId, below] = OWN_ROUTE.exec(c.req.path) ?? [];
-    const reads = c.req.method === 'GET';
+    const reads = c.req.method === 'GET' || c.req.method === 'HEAD';
     const own = accountId !== undefined && (reads || (below !== '' && below !== '/credits')) ? accountId : null;
     const authorized = await resolve(c).authorize(c.req.header('authorization'), clientIpOf(c), own);
     for (const [header, value] of Object.entries(authorized.headers)) c.header(header, value);

@@ -59,6 +59,10 @@ export function linkRoute(resolve: (c: Context) => LinkService): Hono {
     const { webSocket } = upgraded;
     return new Response(null, { status: 101, webSocket, headers: { 'sec-websocket-protocol': subprotocol } });
   });
+  app.all('/link', (c) => {
+    c.header('allow', 'GET');
+    return refuse(c, { code: 'method_not_allowed' });
+  });
   return app;
 }
 

@@ -111,8 +111,9 @@ export function schemaFailure(error: z.ZodError): Failure {
 /** Submits the job and puts its id and the account's remaining limits into the answer's headers. */
 export async function submit(c: ApiContext, request: JobRequest, options: SubmitOptions): Promise<Outcome<Submission>> {
   const outcome = metered(c, await c.var.service.submit(c.var.caller, request, c.req.raw.signal, options));
+  const jobId = outcome.ok ? outcome.value.jobId : outcome.headers['x-request-id'];
+  if (jobId !== undefined) nameRequest(c, jobId);
   if (!outcome.ok) return outcome;
-  nameRequest(c, outcome.value.jobId);
   if (outcome.value.replayed) c.header('idempotent-replayed', 'true');
   return outcome;
 }

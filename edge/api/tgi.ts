@@ -96,14 +96,12 @@ async function read(c: ApiContext, json: unknown, route: Route, seed: number): P
   };
 }
 
-/** TGI's default --max-input-tokens: one less than the context. */
+/** TGI's default --max-input-tokens: one less than the context. Of a model that is not there, or not for this key, the submission says so. */
 async function maxInputTokensOf(c: ApiContext, model: string | null): Promise<Outcome<number>> {
   const cards = await c.var.service.models(c.var.caller);
   if (!cards.ok) return cards;
   const card = model === null ? cards.value[0] : cards.value.find(({ id }) => id === model);
-  return card === undefined
-    ? { ok: false, failure: { code: 'model_not_found', model: model ?? 'default' } }
-    : { ok: true, value: card.contextTokens - 1 };
+  return { ok: true, value: card === undefined ? Number.POSITIVE_INFINITY : card.contextTokens - 1 };
 }
 
 async function whole(

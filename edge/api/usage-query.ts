@@ -46,6 +46,7 @@ export const BucketsQuery = z.object({
   account_ids: filter,
 });
 const LISTS = new Set(['group_by', 'models', 'api_key_ids', 'user_ids', 'account_ids']);
+const OF_BUCKETS = new Set(['start_time', 'end_time', 'bucket_width', 'page', ...LISTS]);
 
 export interface AskedBuckets<Group> {
   query: Omit<BucketQuery, 'groupBy'> & { groupBy: Group[]; accounts: readonly string[] | null };
@@ -55,9 +56,12 @@ export interface AskedBuckets<Group> {
 
 /** Whether these parameters ask for buckets and not for rows. */
 export function asksBuckets(url: URL): boolean {
-  return ['start_time', 'end_time', 'bucket_width', 'group_by', 'group_by[]'].some((name) =>
-    url.searchParams.has(name),
-  );
+  return Object.keys(parametersOf(url)).some((name) => OF_BUCKETS.has(name));
+}
+
+/** A parameter that only buckets know, of those that would make another answer than the one that is asked for; null: none. */
+export function filterOf(url: URL): string | null {
+  return Object.keys(parametersOf(url)).find((name) => LISTS.has(name)) ?? null;
 }
 
 /** The parameters by name; a list may be repeated, bracketed as OpenAI's client does, or divided by commas. */

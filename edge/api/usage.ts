@@ -1,10 +1,11 @@
 /** Usage: what rows and buckets a route answers, over whoever can ask the ledger. */
+import type { Failure } from '../../core/errors.ts';
 import type { BucketQuery, BucketRow, GroupBy, RowQuery, UsageRow } from './accounts.ts';
 import { refuse } from './refusal.ts';
 import { type ApiContext, schemaFailure } from './request.ts';
 import type { Outcome } from './service.ts';
 import { bucketBodies, CSV_HEAD, completionsResult, costsResult, csvRow, rowBody, sumBody } from './usage-body.ts';
-import { asksBuckets, bucketsOf, MAX_ROWS, RangeQuery, RowsQuery } from './usage-query.ts';
+import { asksBuckets, bucketsOf, filterOf, MAX_ROWS, RangeQuery, RowsQuery } from './usage-query.ts';
 
 export interface UsageSource {
   rows(query: RowQuery): Promise<Outcome<UsageRow[]>>;
@@ -25,6 +26,8 @@ const COST_GROUPS = { project_id: 'nothing', line_item: 'model', api_key_id: 'ke
 /** Rows, newest first, or buckets where a parameter of theirs is sent. */
 export async function usageAnswer(c: ApiContext, source: UsageSource): Promise<Response> {
   const url = new URL(c.req.url);
+  const ofRows = ['request_id', 'before'].find((name) => url.searchParams.has(name));
+  if (asksBuckets(url) && ofRows !== undefined) return refuse(c, invalid(ofRows, 'is for rows, and these are buckets'));
   if (asksBuckets(url)) return bucketAnswer(c, source, OWN_GROUPS, 'list', sumBody);
   const query = RowsQuery.safeParse(c.req.query());
   if (!query.success) return refuse(c, schemaFailure(query.error));
@@ -52,16 +55,23 @@ async function bucketAnswer(
   const asked = bucketsOf(new URL(c.req.url), groups, Date.now());
   if (!asked.ok) return refuse(c, asked.failure);
   const { query, nextPage } = asked.value;
+  if (query.accounts !== null) return refuse(c, invalid('account_ids', 'is for the report over all accounts'));
   const rows = await source.buckets(query);
   if (!rows.ok) return refuse(c, rows.failure);
   const data = bucketBodies(query, rows.value, result);
   return c.json({ object, data, has_more: nextPage !== null, next_page: nextPage });
 }
 
+function invalid(param: string, rule: string): Failure {
+  return { code: 'invalid_request', param, reason: `${param} ${rule}` };
+}
+
 /** Every row of a range as CSV, newest first, page by page as it is read. */
 export async function csvAnswer(c: ApiContext, source: UsageSource): Promise<Response> {
   const parsed = RangeQuery.safeParse(c.req.query());
   if (!parsed.success) return refuse(c, schemaFailure(parsed.error));
+  const filter = filterOf(new URL(c.req.url));
+  if (filter !== null) return refuse(c, invalid(filter, 'is for buckets; the CSV has every row of the range'));
   const { start_time, end_time } = parsed.data;
   const range = {
     fromMs: start_time === undefined ? null : start_time * 1000,

@@ -95,7 +95,9 @@ export class CatalogObject extends DurableObject<Env> {
   setPrice(id: string, price: Tariff, effectiveFromMs: number | null = null): Outcome<PriceVersion> {
     const [prices, nowMs] = [this.prices(id), Date.now()];
     const held = priceAt(prices, nowMs)?.effectiveFromMs ?? 0;
-    const version = { ...price, effectiveFromMs: effectiveFromMs ?? Math.max(nowMs, held + 1) };
+    // Seconds are what is asked in: the one that runs now is not past.
+    const isNow = effectiveFromMs === null || Math.floor(effectiveFromMs / 1000) === Math.floor(nowMs / 1000);
+    const version = { ...price, effectiveFromMs: isNow ? Math.max(nowMs, held + 1) : effectiveFromMs };
     const failure = refusalOfVersion(prices, version, nowMs);
     if (failure !== null) return { ok: false, failure };
     const { effectiveFromMs: fromMs, ...tariff } = version;

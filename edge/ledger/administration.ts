@@ -11,6 +11,9 @@ import type {
   KeySettings,
   KeyState,
   KeyView,
+  Limits,
+  LogPage,
+  Placed,
   Reset,
   Webhook,
   WebhookEvent,
@@ -78,11 +81,14 @@ export abstract class AccountAdministration extends DurableObject<Env> {
     return done;
   }
 
-  configure(changes: Partial<AccountSettings>, actor: string): Outcome<null> {
+  configure(
+    changes: Partial<Omit<AccountSettings, 'limits'>> & { limits?: Partial<Limits> },
+    actor: string,
+  ): Outcome<null> {
     const account = this.store.account();
     if (account === null) return unknownAccount;
     const nowMs = Date.now();
-    const settings = { ...account, ...changes };
+    const settings = { ...account, ...changes, limits: { ...account.limits, ...changes.limits } };
     const buckets = resized(account.buckets, account.limits, settings.limits, nowMs);
     const spending =
       changes.budget === undefined
@@ -115,12 +121,12 @@ export abstract class AccountAdministration extends DurableObject<Env> {
     return done;
   }
 
-  credits(limit: number): Outcome<Credit[]> {
-    return this.store.account() === null ? unknownAccount : { ok: true, value: this.store.credits(limit) };
+  credits(page: LogPage): Outcome<Placed<Credit>[]> {
+    return this.store.account() === null ? unknownAccount : { ok: true, value: this.store.credits(page) };
   }
 
-  auditLog(limit: number): Outcome<AuditEntry[]> {
-    return this.store.account() === null ? unknownAccount : { ok: true, value: this.keys.auditLog(limit) };
+  auditLog(page: LogPage): Outcome<Placed<AuditEntry>[]> {
+    return this.store.account() === null ? unknownAccount : { ok: true, value: this.keys.auditLog(page) };
   }
 
   createKey(identity: KeyIdentity, settings: KeySettings, actor: string): Outcome<KeyView> {
@@ -144,22 +150,21 @@ export abstract class AccountAdministration extends DurableObject<Env> {
     return key === null ? unknownKey : { ok: true, value: this.#view(key) };
   }
 
+  /** Limits and budget are changed for the key's whole line. */
   updateKey(keyId: string, changes: Partial<KeySettings>, actor: string): Outcome<KeyView> {
     const key = this.keys.find(keyId);
     if (key === null) return unknownKey;
     const nowMs = Date.now();
     this.ctx.storage.transactionSync(() => {
       this.keys.update(keyId, { ...key, ...changes });
-      const state = this.keys.lineState(key.line);
       const { budget = key.budget, limits = key.limits } = changes;
-      const spending = this.#spendingUnder(
-        budget,
-        key.budget,
-        state.spending,
-        this.store.reservedPico(key.line),
-        key.line,
-        nowMs,
-      );
+      this.keys.updateLine(key.line, { budget, limits });
+      const state = this.keys.lineState(key.line);
+      const reservedPico = this.store.reservedPico(key.line);
+      const spending =
+        changes.budget === undefined
+          ? state.spending
+          : this.#spendingUnder(budget, key.budget, state.spending, reservedPico, key.line, nowMs);
       // New limits begin full: what a key may have used up is a minute's worth.
       const buckets = changes.limits === undefined ? state.buckets : null;
       if (budget !== null || limits !== null) this.keys.setLineState(key.line, { buckets, spending });
@@ -178,10 +183,10 @@ export abstract class AccountAdministration extends DurableObject<Env> {
     this.ctx.storage.transactionSync(() => {
       this.keys.insert(identity, key, key.line, nowMs);
       const endMs = nowMs + overlapMs;
-      if (overlapMs === 0) this.keys.revoke(keyId, nowMs);
-      else
-        this.keys.update(keyId, { ...key, expiresMs: key.expiresMs === null ? endMs : Math.min(key.expiresMs, endMs) });
       this.#audit(actor, 'key.rotate', keyId, { to: identity.keyId, overlapMs });
+      if (overlapMs > 0)
+        this.keys.update(keyId, { ...key, expiresMs: key.expiresMs === null ? endMs : Math.min(key.expiresMs, endMs) });
+      else if (this.keys.revoke(keyId, nowMs)) this.keyRevoked(key);
     });
     return { ok: true, value: this.#view(this.keys.find(identity.keyId)!) };
   }
@@ -224,6 +229,17 @@ export abstract class AccountAdministration extends DurableObject<Env> {
     return { ok: true, value: { webhook, secret } };
   }
 
+  /** Feeds the reporting copy again with the rows after a place; those that it has stay as they are. Says the last row's. */
+  exportAgain(after: number, actor: string): Outcome<{ last: number }> {
+    const account = this.store.account();
+    if (account === null) return unknownAccount;
+    this.ctx.storage.transactionSync(() => {
+      this.reportAgain(after);
+      this.#audit(actor, 'export.again', account.accountId, { after });
+    });
+    return { ok: true, value: { last: this.ledger.lastSeq() } };
+  }
+
   listWebhooks(): Outcome<Webhook[]> {
     return this.store.account() === null ? unknownAccount : { ok: true, value: this.webhooks.list() };
   }
@@ -247,6 +263,9 @@ export abstract class AccountAdministration extends DurableObject<Env> {
   /** Writes down the meter events of every row that has none yet; for the customer that the account has. */
   protected abstract planMeterEvents(account: Account): void;
 
+  /** Makes the exporter send the rows after a place once more. */
+  protected abstract reportAgain(after: number): void;
+
   /** What counts as spent when a budget is set: under the same reset what was, under another what the ledger knows of the window. */
   #spendingUnder(
     budget: Budget | null,
@@ -260,10 +279,13 @@ export abstract class AccountAdministration extends DurableObject<Env> {
     if (before !== null && sameReset(before.reset, budget.reset))
       return { ...spending, told: { soft: false, hard: false } };
     if (budget.reset.kind === 'never') return { ...NOTHING_SPENT, reservedPico };
+    const booked = this.ledger.settledSince(nowMs - windowAtMostMs(budget.reset));
+    return { ...spendingOf(budget, line === null ? booked : this.#ofLine(line, booked)), reservedPico };
+  }
+
+  *#ofLine<Booked extends { keyId: string }>(line: string, booked: Iterable<Booked>): Iterable<Booked> {
     const ofLine = new Set(this.keys.list().flatMap((key) => (key.line === line ? [key.keyId] : [])));
-    const entries = this.ledger.settledSince(nowMs - windowAtMostMs(budget.reset));
-    const booked = line === null ? entries : entries.filter(({ keyId }) => ofLine.has(keyId));
-    return { ...spendingOf(budget, booked), reservedPico };
+    for (const entry of booked) if (ofLine.has(entry.keyId)) yield entry;
   }
 
   #view({ secretHash: _, ...key }: KeyState & { secretHash?: string }): KeyView {

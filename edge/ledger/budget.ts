@@ -48,7 +48,9 @@ export function reserve(budget: Budget, spending: Spending, pico: bigint, nowMs:
   const availablePico = budget.hardPico - spentPico(now) - now.reservedPico;
   if (pico <= availablePico) return { kind: 'reserved', spending: { ...now, reservedPico: now.reservedPico + pico } };
   const told = { ...now.told, hard: true };
-  return { kind: 'refused', spending: { ...now, told }, availablePico, news: !now.told.hard };
+  // A slot of nothing: the window that leaves it behind forgets that it was told.
+  const slots = added(now.slots, slotStartMs(budget.reset, nowMs), 0n);
+  return { kind: 'refused', spending: { ...now, slots, told }, availablePico, news: !now.told.hard };
 }
 
 /** Ends a reservation of `reserved` with a cost of at most that. `news`: the soft limit is reached for the first time since the window began. */
@@ -68,7 +70,7 @@ export function spend(
 }
 
 /** The spending of what was booked, the oldest first, as if the budget had been there; nothing is told about. */
-export function spendingOf(budget: Budget, booked: readonly { costPico: bigint; settledMs: number }[]): Spending {
+export function spendingOf(budget: Budget, booked: Iterable<{ costPico: bigint; settledMs: number }>): Spending {
   const quiet = { ...budget, softPico: null };
   let spending = NOTHING_SPENT;
   for (const { costPico, settledMs } of booked)
@@ -78,7 +80,7 @@ export function spendingOf(budget: Budget, booked: readonly { costPico: bigint; 
 
 /** When the window next forgets something; null: never. */
 export function resetsMs(budget: Budget, spending: Spending, nowMs: number): number | null {
-  const oldest = rolled(budget, spending, nowMs).slots[0];
+  const oldest = rolled(budget, spending, nowMs).slots.find(({ pico }) => pico > 0n);
   switch (budget.reset.kind) {
     case 'never':
       return null;

@@ -21,9 +21,9 @@ export class ExportStore {
     this.#sql.exec('INSERT OR REPLACE INTO cursor VALUES (?, ?, ?)', name, seq, nextMs);
   }
 
-  nextMs(): number | null {
-    const query =
-      'SELECT MIN(next) AS next FROM (SELECT MIN(next_ms) AS next FROM cursor UNION ALL SELECT MIN(next_ms) FROM meter_event)';
+  /** When the next event for Stripe is to be sent, or asked about. */
+  nextEventMs(): number | null {
+    const query = 'SELECT MIN(next_ms) AS next FROM meter_event WHERE next_ms IS NOT NULL';
     return this.#sql.exec<{ next: number | null }>(query).one().next;
   }
 

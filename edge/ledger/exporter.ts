@@ -14,6 +14,8 @@ const METER_DELAY_MS = 300_000;
 const METERED_AT_ONCE = 5_000;
 /** After a queue did not take a message. */
 const RETRY_MS = 60_000;
+/** What has nowhere to go is looked at so often: the operator may have given it somewhere. */
+const NOWHERE_MS = 3_600_000;
 
 export class Exporter {
   readonly #storage: DurableObjectStorage;
@@ -66,8 +68,9 @@ export class Exporter {
     if (rows.length === 0) return this.#exports.setCursor('report', cursor.seq, null);
     try {
       await queue.send({ accountId, rows: rows.map(reportRow) });
-      // At once as long as there is more.
-      this.#exports.setCursor('report', rows.at(-1)!.seq, rows.length < ROWS_PER_MESSAGE ? null : Date.now());
+      // At once as long as there is more. Not where it was set back meanwhile.
+      if (this.#exports.cursor('report').seq === cursor.seq)
+        this.#exports.setCursor('report', rows.at(-1)!.seq, rows.length < ROWS_PER_MESSAGE ? null : Date.now());
     } catch (error) {
       console.error({ event: 'report_not_sent', accountId, error: String(error) });
       this.#exports.setCursor('report', cursor.seq, Date.now() + RETRY_MS);
@@ -75,6 +78,13 @@ export class Exporter {
     // What was appended while it was sent has put no time of its own.
     const { seq, nextMs } = this.#exports.cursor('report');
     if (nextMs === null && this.#ledger.lastSeq() > seq) this.soon();
+  }
+
+  /** Sends every row after a place once more, from now on. Call it in a transaction. */
+  reportAgain(after: number): void {
+    const nowMs = Date.now();
+    this.#exports.setCursor('report', Math.min(after, this.#exports.cursor('report').seq), nowMs);
+    this.#wakeBy(nowMs);
   }
 
   /** Plans what is due, and does the next step of every planned event. */
@@ -88,6 +98,26 @@ export class Exporter {
     await meter(stripe, this.#exports);
   }
 
+  /** When there is something to export, or to look at again. */
+  nextMs(nowMs: number): number | null {
+    const wake = (dueMs: readonly (number | null)[], hasSink: boolean) => {
+      const due = dueMs.filter((ms) => ms !== null);
+      if (due.length === 0) return null;
+      return hasSink ? Math.min(...due) : Math.max(nowMs + NOWHERE_MS, ...due);
+    };
+    const report = wake([this.#exports.cursor('report').nextMs], this.#reports);
+    const stripe = wake([this.#exports.cursor('stripe').nextMs, this.#exports.nextEventMs()], this.#meters);
+    return wake([report, stripe], true);
+  }
+
+  get #reports(): boolean {
+    return this.#env.USAGE_QUEUE !== undefined;
+  }
+
+  get #meters(): boolean {
+    return (this.#env.STRIPE_API_KEY ?? '') !== '';
+  }
+
   /** A new row is exported with those that come within the delay. One write for all of them. */
   soon(): void {
     const nowMs = Date.now();
@@ -97,11 +127,7 @@ export class Exporter {
       this.#exports.setCursor(name, seq, nowMs + delayMs);
       this.#wakeBy(nowMs + delayMs);
     };
-    soon('report', this.#env.USAGE_QUEUE !== undefined, REPORT_DELAY_MS);
-    soon(
-      'stripe',
-      (this.#env.STRIPE_API_KEY ?? '') !== '' && (this.#store.account()?.stripeCustomer ?? null) !== null,
-      METER_DELAY_MS,
-    );
+    soon('report', this.#reports, REPORT_DELAY_MS);
+    soon('stripe', this.#meters && (this.#store.account()?.stripeCustomer ?? null) !== null, METER_DELAY_MS);
   }
 }

@@ -1,5 +1,5 @@
 /** Storage of an account's keys, of what each line of them has left, and of the audit log. The tables are in schema.ts. */
-import type { AuditEntry, KeySettings, KeyState } from '../api/accounts.ts';
+import type { AuditEntry, KeySettings, KeyState, LogPage, Placed } from '../api/accounts.ts';
 import { budgetOfJson, budgetToJson, spendingOfJson, spendingToJson } from './amounts.ts';
 import type { Spending } from './budget.ts';
 import type { KeyIdentity } from './key.ts';
@@ -48,6 +48,12 @@ export class KeyStore {
     );
   }
 
+  /** What a line may spend is one for all of its keys, ended ones too: their jobs may still run. */
+  updateLine(line: string, { limits, budget }: Pick<KeySettings, 'limits' | 'budget'>): void {
+    const query = 'UPDATE key SET limits = ?, budget = ? WHERE line = ?';
+    this.#sql.exec(query, limits === null ? null : JSON.stringify(limits), budgetToJson(budget), line);
+  }
+
   find(keyId: string): (KeyState & { secretHash: string }) | null {
     const row = this.#sql.exec<Row>('SELECT * FROM key WHERE id = ?', keyId).toArray()[0];
     return row === undefined ? null : { ...keyOf(row), secretHash: row.hash as string };
@@ -87,9 +93,11 @@ export class KeyStore {
   }
 
   /** Newest first. */
-  auditLog(limit: number): AuditEntry[] {
-    const rows = this.#sql.exec<Row>('SELECT * FROM audit ORDER BY seq DESC LIMIT ?', limit).toArray();
+  auditLog({ limit, before }: LogPage): Placed<AuditEntry>[] {
+    const query = 'SELECT * FROM audit WHERE seq < ? ORDER BY seq DESC LIMIT ?';
+    const rows = this.#sql.exec<Row>(query, before ?? Number.MAX_SAFE_INTEGER, limit).toArray();
     return rows.map((row) => ({
+      seq: row.seq as number,
       createdMs: row.created_ms as number,
       actor: row.actor as string,
       action: row.action as string,

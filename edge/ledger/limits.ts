@@ -53,7 +53,8 @@ export function take(buckets: Buckets, limits: Limits, active: number, tokens: n
   if (missingRequests > 0)
     return { kind: 'refused', limit: 'requests', retryAfterS: waitS(missingRequests, limits.requestsPerMin) };
   const missingTokens = Math.min(tokens, limits.tokensPerMin) * UNITS - now.tokenUnits;
-  if (missingTokens > 0)
+  // A bucket of nothing is always full.
+  if (missingTokens > 0 || (limits.tokensPerMin === 0 && tokens > 0))
     return { kind: 'refused', limit: 'tokens', retryAfterS: waitS(missingTokens, limits.tokensPerMin) };
   return {
     kind: 'taken',
@@ -116,5 +117,7 @@ function waitS(missingUnits: number, perMin: number): number {
 }
 
 function duration(seconds: number): string {
-  return seconds < 60 ? `${seconds}s` : `${Math.floor(seconds / 60)}m${seconds % 60}s`;
+  const [hours, minutes] = [Math.floor(seconds / 3600), Math.floor(seconds / 60)];
+  if (minutes === 0) return `${seconds}s`;
+  return `${hours === 0 ? '' : `${hours}h`}${minutes % 60}m${seconds % 60}s`;
 }

@@ -34,9 +34,11 @@ export const METER_NAMES = {
   prompt: 'nibble_prompt_tokens',
   cached: 'nibble_cached_prompt_tokens',
   completion: 'nibble_completion_tokens',
+  /** Of billed requests whose price has a part for each request; where none has, the meter need not be there. */
+  requests: 'nibble_requests',
 } as const;
 
-/** The events of consecutive rows: one for each class of tokens that occurs. Their sum is the rows' sum. */
+/** The events of consecutive rows: one for each class of tokens that occurs, and one for requests. Their sum is the rows' sum. */
 export function eventsOf(accountId: string, customer: string, rows: readonly Entry[], nowMs: number): MeterEvent[] {
   const [first, last] = [rows[0], rows.at(-1)];
   if (first === undefined || last === undefined) return [];
@@ -45,8 +47,9 @@ export function eventsOf(accountId: string, customer: string, rows: readonly Ent
     prompt: sum(({ promptTokens, cachedTokens }) => promptTokens - cachedTokens),
     cached: sum(({ cachedTokens }) => cachedTokens),
     completion: sum(({ completionTokens }) => completionTokens),
+    requests: sum((row) => (isPricedByRequest(row) ? 1 : 0)),
   };
-  return (['prompt', 'cached', 'completion'] as const)
+  return (['prompt', 'cached', 'completion', 'requests'] as const)
     .filter((kind) => values[kind] > 0)
     .map((kind) => ({
       identifier: `nbl-${accountId}-${first.seq}-${last.seq}-${kind}`,
@@ -60,6 +63,11 @@ export function eventsOf(accountId: string, customer: string, rows: readonly Ent
       nextMs: nowMs,
       reason: null,
     }));
+}
+
+/** As costPicoUsd has it: a request without a billed token is free. */
+function isPricedByRequest({ tariff, promptTokens, completionTokens }: Entry): boolean {
+  return (tariff.requestMicroUsd ?? 0) > 0 && promptTokens + completionTokens > 0;
 }
 
 /** What to do with an event whose time has come. */

@@ -73,6 +73,11 @@ export class AccountObject extends AccountAdministration {
       const headers = limitHeaders(metersOf(account, line, nowMs));
       return { ok: true, value: { kind: 'new', jobId, grant: grantOf(account, made, request) }, headers };
     }
+    // Given back, since nothing was heard of it for so long: asking again must not give the row that it has another job.
+    if (this.store.hasEntry(jobId)) {
+      const headers = limitHeaders(metersOf(account, line, nowMs));
+      return { ok: false, failure: { code: 'grant_expired' }, headers };
+    }
     const recalled = idempotency === null ? null : this.#recall(key.line, idempotency, nowMs);
     if (recalled !== null) return { ...recalled, headers: limitHeaders(metersOf(account, line, nowMs)) };
     const tokens = request.promptTokens + request.completionTokens;
@@ -223,6 +228,10 @@ export class AccountObject extends AccountAdministration {
     this.#exporter.plan(account);
   }
 
+  protected override reportAgain(after: number): void {
+    this.#exporter.reportAgain(after);
+  }
+
   /** Call it in the transaction of what it tells about. */
   #announce(type: WebhookEvent, target: string, data: Record<string, unknown>): void {
     const createdMs = Date.now();
@@ -234,7 +243,7 @@ export class AccountObject extends AccountAdministration {
     const due = [
       this.store.nextCheckMs(),
       this.webhooks.nextMs(),
-      this.exports.nextMs(),
+      this.#exporter.nextMs(Date.now()),
       this.idempotency.nextDropMs(),
     ].filter((ms) => ms !== null);
     return due.length === 0 ? null : Math.min(...due);

@@ -45,6 +45,8 @@ CREATE TABLE IF NOT EXISTS cursor (name TEXT PRIMARY KEY, seq INTEGER NOT NULL, 
 CREATE TABLE IF NOT EXISTS meter_event (
   identifier TEXT PRIMARY KEY, name TEXT NOT NULL, customer TEXT NOT NULL, value INTEGER NOT NULL, timestamp_s INTEGER NOT NULL,
   state TEXT NOT NULL, first_sent_ms INTEGER, attempts INTEGER NOT NULL, next_ms INTEGER, reason TEXT) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS meter_event_by_next ON meter_event (next_ms) WHERE next_ms IS NOT NULL;
+CREATE INDEX IF NOT EXISTS meter_event_stuck ON meter_event (identifier) WHERE state IN ('refused', 'disputed');
 `;
 
 /** Columns that came after the tables: storage outlives releases. */

@@ -1,5 +1,5 @@
 /** Storage of an account's money: the account's row, its reservations, its entries and its credits. The tables are in schema.ts. */
-import type { AccountSettings, Billing, Credit, Limits } from '../api/accounts.ts';
+import type { AccountSettings, Billing, Credit, Limits, LogPage, Placed } from '../api/accounts.ts';
 import { budgetOfJson, budgetToJson, spendingOfJson, spendingToJson } from './amounts.ts';
 import type { Spending } from './budget.ts';
 import type { JobStatus, SettleRequest } from './grant.ts';
@@ -208,8 +208,10 @@ export class LedgerStore {
   }
 
   /** Newest first. */
-  credits(limit: number): Credit[] {
-    return this.#sql.exec<Row>('SELECT * FROM credit ORDER BY seq DESC LIMIT ?', limit).toArray().map(creditOf);
+  credits({ limit, before }: LogPage): Placed<Credit>[] {
+    const query = 'SELECT * FROM credit WHERE seq < ? ORDER BY seq DESC LIMIT ?';
+    const rows = this.#sql.exec<Row>(query, before ?? Number.MAX_SAFE_INTEGER, limit).toArray();
+    return rows.map((row) => ({ seq: row.seq as number, ...creditOf(row) }));
   }
 
   #one(query: string, ...bindings: SqlStorageValue[]): Row | null {

@@ -100,8 +100,15 @@ export class Ledger {
     return this.#entries('SELECT * FROM entry WHERE seq > ? ORDER BY seq LIMIT ?', seq, limit);
   }
 
-  settledSince(fromMs: number): Entry[] {
-    return this.#entries('SELECT * FROM entry WHERE seq >= ? ORDER BY seq', this.#firstSettledFrom(fromMs));
+  /** What was booked since a moment, the oldest first, row by row as it is read: a month of a busy account does not fit into memory. */
+  *settledSince(fromMs: number): Iterable<Pick<Entry, 'keyId' | 'costPico' | 'settledMs'>> {
+    const query = 'SELECT key_id, cost, settled_ms FROM entry WHERE seq >= ? ORDER BY seq';
+    for (const row of this.#sql.exec<Row>(query, this.#firstSettledFrom(fromMs)))
+      yield {
+        keyId: row.key_id as string,
+        costPico: BigInt(row.cost as string),
+        settledMs: row.settled_ms as number,
+      };
   }
 
   lastSeq(): number {

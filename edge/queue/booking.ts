@@ -1,4 +1,5 @@
 /** Booking: what becomes durable of a job: its accepted tokens, its end and what that costs. */
+import type { Failure } from '../../core/errors.ts';
 import type { Ending, LiveJob } from './job.ts';
 import { acceptedTokens, endEventOf } from './job.ts';
 import type { LiveJobs } from './live-jobs.ts';
@@ -64,9 +65,15 @@ export class Booking {
       this.#store.checkpoint(job);
       this.#store.end(job, job.end!, settlement, when);
     });
-    if (ending.status === 'failed') console.warn({ event: 'job_failed', jobId, failure: ending.failure });
+    if (ending.status === 'failed') console.warn({ event: 'job_failed', jobId, failure: loggable(ending.failure) });
     for (const reader of job.readers) reader.pump();
     this.#jobs.forget(job);
     void this.#outbox.flush(nowMs);
   }
+}
+
+/** What is wrong with a request is told to its client alone: the reason may quote it, as a chat template's may. */
+function loggable(failure: Failure): object {
+  if (failure.code !== 'invalid_request' && failure.code !== 'unsupported_field') return failure;
+  return { code: failure.code, param: failure.param };
 }

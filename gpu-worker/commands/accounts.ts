@@ -115,8 +115,15 @@ const audit: Command = {
   pending: [],
   examples: [`nibble accounts audit ID ${CALL}`],
   async run(options) {
-    const log = await new AdminClient(options).call('GET', `${pathOf(options.positionals[0]!)}/audit`);
-    print(options, log, ({ data }) =>
+    const client = new AdminClient(options);
+    const data: Json[] = [];
+    for (let before = ''; ; ) {
+      const page = await client.call('GET', `${pathOf(options.positionals[0]!)}/audit?limit=${PAGE}${before}`);
+      data.push(...page.data);
+      if (!page.has_more) break;
+      before = `&before=${page.data.at(-1).seq}`;
+    }
+    print(options, { object: 'list', data }, () =>
       table(
         ['when', 'who', 'what', 'of', 'detail'],
         data.map((entry: Json) => [
@@ -131,7 +138,24 @@ const audit: Command = {
   },
 };
 
-export const accountCommands: readonly Command[] = [create, listAll, show, update, credit, audit];
+const feed: Command = {
+  name: 'accounts export',
+  summary: 'feed the reporting copy again with rows that it lost; those that it has stay',
+  positionals: ['ID'],
+  flags: {
+    ...ADMIN_FLAGS,
+    after: { kind: 'integer', minimum: 0, help: 'the seq of the last row that is not sent again (0)' },
+  },
+  pending: [],
+  examples: [`nibble accounts export ID ${CALL} --after 1200`],
+  async run(options) {
+    const path = `${pathOf(options.positionals[0]!)}/export`;
+    const fed = await new AdminClient(options).call('POST', path, { after: options.number('after') ?? 0 });
+    print(options, fed, ({ after, last }) => `rows ${after + 1} to ${last} are on their way`);
+  },
+};
+
+export const accountCommands: readonly Command[] = [create, listAll, show, update, credit, audit, feed];
 
 function pathOf(id: string): string {
   return `/accounts/${encodeURIComponent(id)}`;

@@ -32,6 +32,13 @@ test('the link is refused before the upgrade, by status', async () => {
   }
 });
 
+test('another method than GET is 405 in the API’s own shape', async () => {
+  const response = await call('POST', '/link?model=m', 'none', {});
+  expect(response.status).toBe(405);
+  expect(response.headers.get('allow')).toBe('GET');
+  expect(await response.json()).toMatchObject({ error: { code: 'method_not_allowed' } });
+});
+
 test('the token may come as a subprotocol', async () => {
   const account = await newAccount();
   const subprotocol = `nibble.${account.workerToken}`;

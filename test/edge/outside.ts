@@ -72,7 +72,12 @@ export async function startOutside(): Promise<string> {
       const all = [...events.values()].flat();
       const id = /^\/v1\/billing\/meters\/([^/]+)\/event_summaries$/.exec(url.pathname)?.[1];
       if (id === undefined) {
-        const names = ['nibble_prompt_tokens', 'nibble_cached_prompt_tokens', 'nibble_completion_tokens'];
+        const names = [
+          'nibble_prompt_tokens',
+          'nibble_cached_prompt_tokens',
+          'nibble_completion_tokens',
+          'nibble_requests',
+        ];
         const data = names.map((name) => ({ id: `mtr_${name}`, object: 'billing.meter', event_name: name }));
         return json(response, 200, { object: 'list', data, has_more: false });
       }

@@ -137,9 +137,22 @@ describe('/v1/usage', () => {
     ['start_time=10&end_time=10', 'start_time'],
     ['start_time=x', 'start_time'],
     ['start_time=1&page=2', 'page'],
+    ['start_time=1&account_ids=Account00001', 'account_ids'],
+    ['account_ids[]=Account00001', 'account_ids'],
+    ['start_time=1&request_id=job-1', 'request_id'],
+    ['bucket_width=1h&before=3', 'before'],
   ])('refuses %s', async (query, param) => {
     const error = await errorOf(await get(scripted(), `/v1/usage?${query}`));
     expect(error).toMatchObject({ status: 400, code: 'invalid_request', param });
+  });
+
+  it.each(['models=m', 'api_key_ids[]=k', 'user_ids=u'])('filters by %s, which is of buckets', async (filter) => {
+    const service = scripted();
+    expect(await (await get(service, `/v1/usage?${filter}`)).json()).toMatchObject({ has_more: false });
+    expect(service.bucketQueries.length).toBe(1);
+    const name = filter.split(/[[=]/)[0];
+    const error = await errorOf(await get(service, `/v1/usage.csv?${filter}`));
+    expect(error).toMatchObject({ status: 400, code: 'invalid_request', param: name });
   });
 
   it('exports CSV that no spreadsheet runs', async () => {

@@ -53,6 +53,18 @@ test('what is reserved goes with its request into the next window', () => {
   expect(reserve(under, spending, 50n, DAY_MS + 1).kind).toBe('reserved');
 });
 
+test.each([
+  { kind: 'calendar', period: 'day' },
+  { kind: 'rolling', windowS: 3600 },
+] as const)('a refusal is told again in the next window, also where nothing was spent in the last ($kind)', (reset) => {
+  const under = budget(reset);
+  const first = reserve(under, NOTHING_SPENT, 101n, 0);
+  expect(first).toMatchObject({ kind: 'refused', news: true });
+  expect(reserve(under, first.spending, 101n, 1000)).toMatchObject({ kind: 'refused', news: false });
+  expect(reserve(under, first.spending, 101n, DAY_MS)).toMatchObject({ kind: 'refused', news: true });
+  expect(resetsMs(budget({ kind: 'rolling', windowS: 3600 }), first.spending, 0)).toBe(null);
+});
+
 test('each limit is told about once in a window', () => {
   const under = budget({ kind: 'calendar', period: 'day' }, 100n, 50n);
   const first = spend(under, { ...NOTHING_SPENT, reservedPico: 60n }, 60n, 60n, 0);

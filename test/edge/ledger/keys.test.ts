@@ -120,6 +120,18 @@ test('every change is in the audit log, without a secret', async () => {
   expect(actions.slice(0, 5)).toEqual(['account.update', 'key.revoked', 'key.revoke', 'key.update', 'key.create']);
   expect(actions.at(-1)).toBe('account.create');
   expect(JSON.stringify(log)).not.toContain(made.key.slice(25, 57));
+  // Page by page it is the same.
+  const paged: { seq: number; action: string }[] = [];
+  for (let more = true; more; ) {
+    const before = paged.length === 0 ? '' : `&before=${paged.at(-1)!.seq}`;
+    const page = await admin<{ data: typeof paged; has_more: boolean }>(
+      'GET',
+      `/accounts/${account.id}/audit?limit=2${before}`,
+    );
+    paged.push(...page.data);
+    more = page.has_more;
+  }
+  expect(paged).toEqual(log.data);
 });
 
 test('a settlement of what was never admitted here, or above what was reserved, is nobody’s debt', async () => {

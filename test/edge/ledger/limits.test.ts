@@ -55,7 +55,15 @@ test('nothing is ever above the limit, and a clock that goes back gives nothing'
 });
 
 test('a limit of zero refuses', () => {
-  expect(take(full, { ...limits, requestsPerMin: 0 }, 0, 1, 0)).toMatchObject({ kind: 'refused', limit: 'requests' });
+  const none = { requestsPerMin: 0, tokensPerMin: 0, concurrency: 0 };
+  for (const [name, limit] of [
+    ['requests', 'requestsPerMin'],
+    ['tokens', 'tokensPerMin'],
+    ['concurrency', 'concurrency'],
+  ] as const) {
+    const held = { ...limits, [limit]: none[limit] };
+    expect(take(fullBuckets(held, 0), held, 0, 1, 0)).toMatchObject({ kind: 'refused', limit: name });
+  }
 });
 
 test('headers are whole numbers and durations', () => {
@@ -68,6 +76,11 @@ test('headers are whole numbers and durations', () => {
     'x-ratelimit-reset-requests': '35s',
     'x-ratelimit-reset-tokens': '1m1s',
   });
+});
+
+test('a debt of hours is written with hours', () => {
+  const buckets = { requestUnits: 6 * UNITS, tokenUnits: -60 * 600 * UNITS, atMs: 0 };
+  expect(limitHeaders([{ buckets, limits }])).toMatchObject({ 'x-ratelimit-reset-tokens': '1h1m0s' });
 });
 
 test('of two meters the headers show the one with less left', () => {

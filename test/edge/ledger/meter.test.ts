@@ -37,6 +37,18 @@ test('events have the sum of their rows, one a class, under a name that the same
   expect(eventsOf('Account00001', 'cus_1', [entry(6, 0, 0, 0, 0)], 7)).toEqual([]);
 });
 
+test('requests are counted too where their price has a part for each, and they were billed', () => {
+  const priced = { ...tariff, requestMicroUsd: 2 };
+  const rows = [entry(1, startMs, 10, 0, 2), entry(2, startMs, 10, 0, 2), entry(3, startMs, 0, 0, 0)];
+  const [plain, ...withPart] = rows;
+  const events = eventsOf('Account00001', 'cus_1', [plain!, ...withPart.map((row) => ({ ...row, tariff: priced }))], 7);
+  expect(events.map(({ identifier, value, name }) => [identifier, value, name])).toEqual([
+    ['nbl-Account00001-1-3-prompt', 20, 'nibble_prompt_tokens'],
+    ['nbl-Account00001-1-3-completion', 4, 'nibble_completion_tokens'],
+    ['nbl-Account00001-1-3-requests', 1, 'nibble_requests'],
+  ]);
+});
+
 /** Stripe by its documentation: an identifier is known for 24 hours. */
 class Stripe {
   counted = 0;

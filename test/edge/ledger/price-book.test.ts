@@ -43,6 +43,16 @@ test('a price that begins later holds from its moment, with what cached tokens a
   expect(listed.data.length).toBe(2);
 });
 
+test('a price from the second that runs holds from now', async () => {
+  const model = await idleModel();
+  const nowMs = Math.floor(Date.now() / 1000) * 1000 + 700;
+  vi.useFakeTimers({ toFake: ['Date'], now: nowMs });
+  const body = { model: model.id, prompt_micro_usd_per_mtok: 7, completion_micro_usd_per_mtok: 8 };
+  await admin('POST', '/prices', { ...body, effective_from: Math.floor(nowMs / 1000) });
+  const { tariff } = (await env.CATALOG.getByName(CATALOG_NAME).get(model.id))!;
+  expect(tariff).toMatchObject({ promptMicroUsdPerMtok: 7, effectiveFromMs: nowMs });
+});
+
 test('what has held is not changed', async () => {
   const body = {
     model: 'm',

@@ -83,3 +83,32 @@ test('the ledger’s rows reach the copy through the queue, and the operator’s
     },
   ]);
 });
+
+test('rows that the copy lost are fed again from a place in the ledger on, once each', async () => {
+  const account = await newAccount();
+  const model = newModel();
+  const worker = await ScriptedWorker.connect(account.workerToken, model);
+  worker.serve(2);
+  for (let jobs = 0; jobs < 3; jobs++) {
+    const submission = await submit(account, jobRequest(model));
+    await readAll(submission);
+    await rowOf(account, submission.jobId);
+  }
+  const object = env.ACCOUNT.getByName(account.id);
+  vi.useFakeTimers({ toFake: ['Date'], now: Date.now() + 11_000 });
+  await runDurableObjectAlarm(object);
+  vi.useRealTimers();
+  const rows = (numRows: number) =>
+    vi.waitFor(async () => expect(await report.progress(account.id)).toEqual({ numRows, lastSeq: 3 }), {
+      timeout: 20_000,
+      interval: 200,
+    });
+  await rows(3);
+  await env.REPORTS!.prepare('DELETE FROM entry WHERE account = ? AND seq < 3').bind(account.id).run();
+  expect(await admin('POST', `/accounts/${account.id}/export`, { after: 1 })).toEqual({ after: 1, last: 3 });
+  await runDurableObjectAlarm(object);
+  await rows(2);
+  await admin('POST', `/accounts/${account.id}/export`, {});
+  await runDurableObjectAlarm(object);
+  await rows(3);
+});

@@ -248,3 +248,36 @@ test('a stream whose queue stays away says that it waits, and ends without a num
   expect(error).toMatchObject({ failure: { code: 'answer_lost', reason: expect.stringContaining('after 3 tokens') } });
   expect(numWaits).toBe(RETRY_MS.filter((ms) => ms > 0).length);
 });
+
+test('what is admitted and does not reach its queue is answered with the id that its ledger row will have', async () => {
+  const account = await newAccount();
+  const model = await idleModel();
+  const edge = unluckyEdge(Array(8).fill('lost before'));
+  hurry();
+  const lost = await edge.submit(account.caller, jobRequest(model), new AbortController().signal);
+  expect(lost).toMatchObject({ ok: false, failure: { code: 'answer_lost' } });
+  const { reservations } = await env.ACCOUNT.getByName(account.id).ledgerPage(0, 10);
+  expect(reservations.map(({ jobId }) => jobId)).toEqual([lost.headers['x-request-id']]);
+});
+
+test('a refusal of the queue is not hidden by a ledger that does not answer', async () => {
+  const account = await newAccount();
+  const model = await idleModel();
+  const full = Response.json({ failure: { code: 'queue_full', depth: 1, retryAfterS: 2 } }, { status: 429 });
+  const getByName = (name: string) =>
+    new Proxy(env.ACCOUNT.getByName(name), {
+      get: (stub, method: 'admit' | 'release') =>
+        method === 'admit'
+          ? (request: Parameters<typeof stub.admit>[0]) => stub.admit(request)
+          : () => Promise.reject(new Error('Network connection lost.')),
+    });
+  const bindings = {
+    ...env,
+    ACCOUNT: { getByName } as unknown as typeof env.ACCOUNT,
+    QUEUE: { getByName: () => ({ fetch: async () => full }) } as unknown as typeof env.QUEUE,
+  };
+  const edge = new EdgeService(bindings, new KeyRing(env.KEY_SECRETS), new CardCache(env));
+  hurry();
+  const refused = await edge.submit(account.caller, jobRequest(model), new AbortController().signal);
+  expect(refused).toMatchObject({ ok: false, failure: { code: 'queue_full' } });
+});

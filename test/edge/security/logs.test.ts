@@ -41,6 +41,13 @@ test("prompts, answers, keys and users are in no log; the request's id and statu
   });
   expect((await failing).status).toBe(500);
 
+  // A chat template may name what it refuses.
+  const refusing = ask({ prompt: PROMPT, max_tokens: 2 });
+  const refused = await worker.next('lease');
+  const failure = { code: 'invalid_request', param: 'messages', reason: `no role may say ${PROMPT}` } as const;
+  worker.frames({ jobId: refused.job.id, epoch: refused.epoch, kind: 'failed', failure });
+  expect((await refusing).status).toBe(400);
+
   for (const body of [
     `{"prompt": "${PROMPT}`,
     `{"prompt": ["${PROMPT}", 1]}`,

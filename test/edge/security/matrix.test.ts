@@ -49,6 +49,7 @@ const ROUTES: readonly [level: Level, route: string, body?: object][] = [
   ['root', `POST ${account}/credits`, { credit_usd: 'x' }],
   ['own admin', `GET ${account}/audit`],
   ['own admin', `GET ${account}/usage`],
+  ['root', `POST ${account}/export`, { after: -1 }],
   ['own admin', `GET ${account}/usage.csv`],
   ['own admin', `GET ${account}/keys`],
   ['own admin', `POST ${account}/keys`, { scopes: [] }],
