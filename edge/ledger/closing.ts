@@ -62,7 +62,9 @@ export class Closing {
     if (reservation === null) return false;
     const { keyId, createdMs, model, tariff, user } = reservation;
     const about = { jobId, keyId, user, createdMs, settledMs: nowMs, model, tariff };
-    this.#store.insertEntry({ ...about, ...NOTHING_USED, costPico: 0n, status: 'released', backend: null });
+    // One that has its row already is closed all the same: it would hold up the alarm, and with it every other, for ever.
+    if (!this.#store.hasEntry(jobId))
+      this.#store.insertEntry({ ...about, ...NOTHING_USED, costPico: 0n, status: 'released', backend: null });
     this.#forget(reservation);
     this.#close(reservation, 0n, 0, nowMs);
     return true;

@@ -8,6 +8,8 @@ import { abandoned, answered, judged, minuteOf, nextStep, sending } from './mete
 /** Stripe takes a thousand a second for all accounts together. */
 const AT_ONCE = 20;
 const TIMEOUT_MS = 20_000;
+/** No event is begun after so long: the alarm that gives reservations back waits meanwhile. */
+const ROUND_MS = 15_000;
 
 /** Null where the operator has no Stripe key. */
 export function stripeOf(env: Env): Stripe | null {
@@ -29,7 +31,9 @@ export function stripeOf(env: Env): Stripe | null {
 
 /** Does the next step of every due event. Each step is kept before and after: an interruption leaves an event that is tried again. */
 export async function meter(stripe: Stripe, store: ExportStore): Promise<void> {
+  const endMs = Date.now() + ROUND_MS;
   for (const event of store.dueEvents(Date.now(), AT_ONCE)) {
+    if (Date.now() >= endMs) break;
     const step = nextStep(event, Date.now());
     switch (step) {
       case 'send': {

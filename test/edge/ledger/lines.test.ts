@@ -136,6 +136,25 @@ test('a job whose reservation was given back is not admitted again under its id'
   expect(await admin('GET', `/accounts/${account.id}`)).toMatchObject({ reserved_usd: '0' });
 });
 
+test('a reservation beside a row that was booked already is given back, and holds up no other', async () => {
+  const account = await newAccount();
+  const object = objectOf(account);
+  const { request } = await admit(account, account.apiKey);
+  const other = await admit(account, account.apiKey);
+  // As an earlier release could leave it.
+  await runInDurableObject(object, (_, { storage }) => {
+    storage.sql.exec(
+      `INSERT INTO entry (job_id, key_id, created_ms, model, prompt_tokens, cached_tokens, completion_tokens, cost, tariff, status, settled_ms)
+       VALUES (?, 'k', 1, 'm', 0, 0, 0, '0', '{}', 'released', 1)`,
+      request.jobId,
+    );
+  });
+  await object.release(request.jobId);
+  await object.release(other.request.jobId);
+  expect(await admin('GET', `/accounts/${account.id}`)).toMatchObject({ reserved_usd: '0' });
+  expect((await object.ledgerPage(0, 10)).rows.length).toBe(2);
+});
+
 test('two changes of limits that cross each keep what the other set', async () => {
   const account = await newAccount();
   const path = `/accounts/${account.id}`;

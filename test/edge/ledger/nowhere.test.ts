@@ -7,6 +7,7 @@ import type { Env } from '../../../edge/env.ts';
 import { ExportStore } from '../../../edge/ledger/export-storage.ts';
 import { Exporter } from '../../../edge/ledger/exporter.ts';
 import { LedgerStore } from '../../../edge/ledger/storage.ts';
+import { meter, stripeOf } from '../../../edge/ledger/stripe-sink.ts';
 import { Ledger } from '../../../edge/ledger/usage-query.ts';
 import { admin, newAccount, type TestAccount } from '../edge-under-test.ts';
 
@@ -99,4 +100,34 @@ test('looking for what is to be sent to Stripe does not read what was', async ()
     return cursors.reduce((sum, cursor) => sum + cursor.rowsRead, 0);
   });
   expect(rowsRead).toBeLessThan(20);
+});
+
+test('a Stripe that takes its time is left for the next alarm, since reservations wait for the same one', async () => {
+  const account = await newAccount();
+  let nowMs = Date.now();
+  class SlowStore extends ExportStore {
+    override updateEvent(event: Parameters<ExportStore['updateEvent']>[0]): void {
+      super.updateEvent(event);
+      nowMs += 10_000;
+      vi.setSystemTime(nowMs);
+    }
+  }
+  const states = await runInDurableObject(env.ACCOUNT.getByName(account.id), async (_, { storage }) => {
+    const store = new SlowStore(storage.sql);
+    const timestampS = Math.floor(nowMs / 1000);
+    const event = { name: 'm', customer: `cus_${account.id}`, value: 1, timestampS, firstSentMs: null, attempts: 0 };
+    for (const number of [1, 2, 3])
+      store.insertEvent({
+        ...event,
+        identifier: `slow-${account.id}-${number}`,
+        state: 'planned',
+        nextMs: number,
+        reason: null,
+      });
+    vi.useFakeTimers({ toFake: ['Date'], now: nowMs });
+    await meter(stripeOf(env as Env)!, store);
+    vi.useRealTimers();
+    return storage.sql.exec<{ state: string }>('SELECT state FROM meter_event ORDER BY identifier').toArray();
+  });
+  expect(states.map(({ state }) => state)).toEqual(['counted', 'planned', 'planned']);
 });
