@@ -21,7 +21,7 @@ test('links to files are files of the model; links to folders, and links to noth
   await symlink('folder', join(directory, 'model/onnx'));
   await symlink('/nowhere/at/all', join(directory, 'model/gone.json'));
   const files = await openLocalModel(join(directory, 'model'));
-  expect((await files.list()).sort()).toEqual(['config.json', 'tokenizer.json']);
+  expect((await files.list()).toSorted()).toEqual(['config.json', 'tokenizer.json']);
   expect((await files.fingerprint()).map(([name]) => name)).toEqual(['config.json', 'tokenizer.json']);
   expect(await files.identity()).toMatch(/^[0-9a-f]{64}$/);
   await files.close();
