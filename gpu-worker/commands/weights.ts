@@ -30,7 +30,10 @@ export const weights: Command = {
   positionals: ['ACTION', 'OPERAND…'],
   flags: {
     name: { kind: 'text', value: 'NAME', help: 'push: the name that list shows (MODEL)' },
-    force: { kind: 'switch', help: 'pull: replace OUT' },
+    force: {
+      kind: 'switch',
+      help: 'pull: replace OUT; push: send files again that are there, in case they are damaged',
+    },
     ...STORE_FLAGS,
     json: JSON_FLAG,
   },
@@ -75,6 +78,7 @@ async function push(options: Options, model: string, target: string): Promise<vo
       s3: null,
       model: options.text('name') ?? model,
       quantization: null,
+      sendAgain: options.on('force'),
       onProgress: megabytes('Pushing'),
     });
     const { id, address: at, files: count, bytes, sentBytes } = published;
@@ -138,8 +142,12 @@ async function hashesOf(model: string): Promise<Map<string, string> | null> {
 
 function expectHash(file: string, found: string, wanted: string | undefined): void {
   if (wanted === undefined || found === wanted) return;
-  const rule = `has the SHA-256 ${found}, its manifest says ${wanted}; push the model again`;
-  throw new NibbleError({ code: 'file_invalid', file, tensor: null, rule });
+  const rule = `has the SHA-256 ${found}, its manifest says ${wanted}; nibble weights push --force sends it again`;
+  throw invalid(file, rule);
+}
+
+function invalid(file: string, rule: string): NibbleError {
+  return new NibbleError({ code: 'file_invalid', file, tensor: null, rule });
 }
 
 async function list(options: Options, target: string): Promise<void> {
@@ -150,9 +158,13 @@ async function list(options: Options, target: string): Promise<void> {
     const prefix = address.prefix === '' ? '' : `${address.prefix}/`;
     const pointers = (await bucket.list(prefix)).filter(({ key }) => key === POINTER || key.endsWith(`/${POINTER}`));
     const models = [];
+    const broken: { address: string; reason: string }[] = [];
     for (const { key } of pointers) {
       const at = { bucket: address.bucket, prefix: key.slice(0, -POINTER.length).replace(/\/$/, '') };
-      const published = await readManifest(bucket, at);
+      const published = await readManifest(bucket, at).catch((error: unknown) => {
+        broken.push({ address: formatS3(at), reason: describe(failureOf(error)) });
+        return null;
+      });
       if (published === null) continue;
       const { id, manifest } = published;
       const bytes = manifest.files.reduce((sum, file) => sum + file.bytes, 0);
@@ -161,14 +173,19 @@ async function list(options: Options, target: string): Promise<void> {
     }
     answer(
       options,
-      { models },
-      models.length === 0
+      { models, broken },
+      pointers.length === 0
         ? [`${formatS3(address)}: no model is published there`]
         : models.map(
             ({ address: at, model, quantization, bytes }) =>
               `${at}  ${bytes} bytes  ${model}${quantization === null ? '' : `  ${quantization}`}`,
           ),
     );
+    if (broken.length > 0)
+      throw invalid(
+        formatS3(address),
+        `${broken.length} of ${pointers.length} models cannot be read; the first: ${broken[0]!.reason}`,
+      );
   } finally {
     bucket.close();
   }
@@ -212,12 +229,10 @@ async function verify(options: Options, target: string): Promise<void> {
     if (broken.length === 0 || options.on('json'))
       answer(options, result, [`${result.address}: ${sources.length} files, ${bytes} bytes, all as the manifest says`]);
     if (broken.length > 0)
-      throw new NibbleError({
-        code: 'file_invalid',
-        file: formatS3(address),
-        tensor: null,
-        rule: `${broken.length} of ${sources.length} files are damaged; the first: ${broken[0]!.reason}`,
-      });
+      throw invalid(
+        formatS3(address),
+        `${broken.length} of ${sources.length} files are damaged; the first: ${broken[0]!.reason}`,
+      );
   } finally {
     await files.close();
   }

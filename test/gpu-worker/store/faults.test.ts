@@ -133,7 +133,7 @@ describe('a fault that stays is one sentence and exit code 1', () => {
     const { code, stderr } = await load(['--model-id', `s3://${BUCKET}/damaged`]);
     expect(code).toBe(1);
     expect(stderr).toMatch(
-      /^nibble generate: s3:\/\/nibble-weights\/damaged\/model.safetensors: bytes \[4194304, 8388608\) have the checksum [0-9a-f]{8}, the manifest says [0-9a-f]{8}; push the model again\n$/,
+      /^nibble generate: s3:\/\/nibble-weights\/damaged\/model.safetensors: bytes \[4194304, 8388608\) have the checksum [0-9a-f]{8}, the manifest says [0-9a-f]{8}; nibble weights push --force sends it again\n$/,
     );
   });
 

@@ -87,12 +87,59 @@ describe('nibble weights', () => {
     const { code, stderr } = await run('weights', 'verify', `${AT}/broken`);
     expect(code).toBe(1);
     expect(stderr).toMatch(
-      /^nibble weights: s3:\/\/nibble-weights\/broken: 1 of 5 files are damaged; the first: s3:\/\/nibble-weights\/broken\/model.safetensors: bytes \[0, 4194304\) have the checksum [0-9a-f]{8}, the manifest says [0-9a-f]{8}; push the model again\n$/,
+      /^nibble weights: s3:\/\/nibble-weights\/broken: 1 of 5 files are damaged; the first: s3:\/\/nibble-weights\/broken\/model.safetensors: bytes \[0, 4194304\) have the checksum [0-9a-f]{8}, the manifest says [0-9a-f]{8}; nibble weights push --force sends it again\n$/,
     );
     const report = await nibble(['weights', 'verify', `${AT}/broken`, '--json'], s3.environment);
     expect(JSON.parse(report.stdout).broken).toEqual([
       { file: 'model.safetensors', reason: expect.stringContaining('have the checksum') },
     ]);
+  });
+
+  test('what is damaged is whole again after push --force, as its sentence says', async () => {
+    await s3.push(F16, 'mended');
+    const bucket = new S3Bucket(BUCKET, s3.direct);
+    const [largest] = (await bucket.list('mended/blobs/')).sort((a, b) => b.bytes - a.bytes);
+    await bucket.writeSmall(largest!.key, new Uint8Array(largest!.bytes), 'application/octet-stream');
+    bucket.close();
+    const { stderr } = await run('weights', 'verify', `${AT}/mended`);
+    expect(stderr).toMatch(/; nibble weights push --force sends it again\n$/);
+    const pushed = await json('weights', 'push', F16, `${AT}/mended`, '--force');
+    expect(pushed.sent_bytes).toBe(pushed.bytes);
+    expect((await json('weights', 'verify', `${AT}/mended`)).broken).toEqual([]);
+  });
+
+  test('files of unusual names go and come; one that no system would take is refused before anything is sent', async () => {
+    const model = join(s3.directory, 'unusual');
+    await cp(F16, model, { recursive: true });
+    for (const name of ['notes (1), über.md', 'README~']) await writeFile(join(model, name), 'text');
+    expect(await json('weights', 'push', model, `${AT}/unusual`)).toMatchObject({ files: 7 });
+    expect(await json('weights', 'verify', `${AT}/unusual`)).toMatchObject({ files: 7, broken: [] });
+    expect(await json('weights', 'pull', `${AT}/unusual`, join(s3.directory, 'usual'))).toMatchObject({ files: 7 });
+    await writeFile(join(model, 'a\\b.md'), 'text');
+    expect(await run('weights', 'push', model, `${AT}/refused`)).toEqual({
+      code: 1,
+      stdout: '',
+      stderr: `nibble weights: ${model}: a file is named "a\\b.md", which not every system takes; rename or remove it\n`,
+    });
+    expect((await json('weights', 'list', `${AT}/refused`)).models).toEqual([]);
+  });
+
+  test('a list shows what is well beside what is not, and ends with 1', async () => {
+    await s3.push(F16, 'listed/good');
+    const bad = await s3.push(F16, 'listed/bad');
+    const bucket = new S3Bucket(BUCKET, s3.direct);
+    await bucket.writeSmall(`listed/bad/manifests/${bad.id}.json`, new Uint8Array(10), 'application/json');
+    bucket.close();
+    const { code, stdout, stderr } = await run('weights', 'list', `${AT}/listed`, '--json');
+    expect([code, stderr]).toEqual([
+      1,
+      expect.stringMatching(
+        /^nibble weights: s3:\/\/nibble-weights\/listed: 1 of 2 models cannot be read; the first: .*\/bad\/manifests\/.*: has the SHA-256 [0-9a-f]{64}; its name says [0-9a-f]{64}\n$/,
+      ),
+    ]);
+    const { models, broken } = JSON.parse(stdout);
+    expect(models).toMatchObject([{ address: `${AT}/listed/good` }]);
+    expect(broken).toEqual([{ address: `${AT}/listed/bad`, reason: expect.stringContaining('has the SHA-256') }]);
   });
 
   test('files that anybody uploaded, without a manifest, load too; a lone file is inspected', async () => {
