@@ -244,6 +244,33 @@ describe('--weights-cache', () => {
     },
   );
 
+  test.for([
+    ['damaged', 'have the checksum'],
+    ['gone', 'there is no such object'],
+  ] as const)('weights that are %s there cost a line and a second load, and are mended', async ([what, why]) => {
+    const flags = ['--quantize', 'bitsandbytes-nf4', '--weights-cache', `${AT}/worn-${what}`];
+    const first = await generate(F16, ...flags);
+    const bucket = new S3Bucket(BUCKET, s3.direct);
+    const blobs = (await bucket.list(`worn-${what}/`)).filter(({ key }) => key.includes('/blobs/'));
+    const [largest] = blobs.sort((a, b) => b.bytes - a.bytes);
+    if (what === 'damaged')
+      await bucket.writeSmall(largest!.key, new Uint8Array(largest!.bytes), 'application/octet-stream');
+    else await s3.remove(largest!.key);
+    bucket.close();
+    const second = await generate(F16, ...flags);
+    expect(second.code).toBe(0);
+    expect(second.stderr.trim().split('\n')).toEqual([
+      expect.stringMatching(/^loading from the weights cache: /),
+      expect.stringMatching(
+        new RegExp(`^the weights cache cannot be used: .*${why}.*; the model is loaded without it$`),
+      ),
+      expect.stringMatching(/^the weights cache has it now: /),
+    ]);
+    expect(JSON.parse(second.stdout).logprobs).toEqual(JSON.parse(first.stdout).logprobs);
+    const third = await generate(F16, ...flags);
+    expect([third.code, third.stderr]).toEqual([0, expect.stringMatching(/^loading from the weights cache: .*\n$/)]);
+  });
+
   test('another model of the same name has another place', async () => {
     const other = join(s3.directory, 'other', 'f16');
     await mkdir(join(s3.directory, 'other'), { recursive: true });
