@@ -64,6 +64,28 @@ describe('nibble weights', () => {
     expect(there).toEqual(here);
   });
 
+  test('a model, or a lone layer, is quantized from there as from this disk; a second run fetches nothing', async () => {
+    const texts = join(s3.directory, 'texts.json');
+    await writeFile(texts, '["Once upon a time, there was a kind fox named Milo."]');
+    await s3.push(F16, 'to/quantize');
+    const outs = ['here', 'there', 'again'].map((name) => join(s3.directory, name));
+    for (const [i, model] of [F16, `${AT}/to/quantize`, `${AT}/to/quantize`].entries()) {
+      s3.proxy.reset();
+      expect(await json('quantize', model, outs[i]!, '--dataset', texts)).toMatchObject({ quantized: 28 });
+    }
+    expect(s3.proxy.blobReads).toBe(0);
+    const [here, ...others] = await Promise.all(outs.map((out) => readFile(join(out, 'model.safetensors'))));
+    for (const other of others) expect(Buffer.compare(other, here!)).toBe(0);
+    const layer = join(F16, '../../../test/fixtures/gptq/solver/w4-g32-asym-act.safetensors');
+    const bucket = new S3Bucket(BUCKET, s3.direct);
+    await bucket.writeSmall('layers/one.safetensors', await readFile(layer), 'application/octet-stream');
+    bucket.close();
+    const packed = join(s3.directory, 'packed.safetensors');
+    expect(await json('quantize', `${AT}/layers/one.safetensors`, packed, '--groupsize', '32')).toMatchObject({
+      damping: 0.01,
+    });
+  });
+
   test('a second push of the same files sends none; one of changed files sends those, and who read the first goes on', async () => {
     const copy = join(s3.directory, 'changing');
     await cp(F16, copy, { recursive: true });
@@ -196,9 +218,9 @@ describe('nibble weights', () => {
       'nibble weights: --revision is for nibble weights push\n',
     ],
     [
-      ['quantize', `${AT}/x`, '/tmp/never', '--dataset', 'texts.json'],
-      2,
-      `nibble quantize: ${AT}/x has to be on this disk for this; nibble weights pull fetches it\n`,
+      ['quantize', `${AT}/nothing`, '/tmp/never', '--dataset', 'texts.json'],
+      1,
+      `nibble quantize: ${AT}/nothing: there is no model: no object lies there (nibble weights push publishes one)\n`,
     ],
     [
       ['dev', '--no-worker', '--store', 's3'],
