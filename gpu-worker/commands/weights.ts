@@ -52,7 +52,7 @@ async function run(options: Options): Promise<void> {
   const action = ACTIONS[name as keyof typeof ACTIONS];
   if (operands.length !== action.operands.length)
     throw usage(`nibble weights ${name} takes ${action.operands.join(' and ')}; see --help`);
-  if (name !== 'push' && options.has('revision')) throw usage('--revision is for nibble weights push');
+  if (name !== 'push' && options.given('revision')) throw usage('--revision is for nibble weights push');
   await action.run(options, operands[0]!, operands[1] ?? '');
 }
 

@@ -48,7 +48,7 @@ export async function isOnHub(model: string): Promise<boolean> {
 }
 
 function expectNoRevision(model: string, options: Options): void {
-  if (options.has('revision')) throw usage(`--revision is for models on the Hub; ${model} is none`);
+  if (options.given('revision')) throw usage(`--revision is for models on the Hub; ${model} is none`);
 }
 
 /** --huggingface-hub-cache and --disk-cache-gb, or their defaults; 0 GB keeps nothing. Hub models and chunks have folders of their own there. */

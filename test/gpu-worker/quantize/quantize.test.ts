@@ -182,6 +182,15 @@ describe('bad input', () => {
     await expectRefusal(quantize('--upload-to-model-id', 'a/b'), 2, /needs a token in HF_TOKEN/);
   });
 
+  test('an OUT where nothing can be', async () => {
+    const under = join(data, 'out');
+    const { code, stderr } = await nibble(['quantize', MODEL, under, '--dataset', data, '--nsamples', '1']);
+    expect([code, stderr]).toEqual([
+      1,
+      `nibble quantize: ${under}: what is finished cannot be written beside it: ENOTDIR\n`,
+    ]);
+  });
+
   test('a disk that takes no more leaves no OUT, and says that the same command goes on', async () => {
     // RLIMIT_FSIZE, in units of 512 or 1024 bytes: the first layer's file does not fit.
     const command = `trap '' XFSZ; ulimit -f 64; exec "$0" "$@"`;
