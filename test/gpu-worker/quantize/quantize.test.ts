@@ -182,6 +182,17 @@ describe('bad input', () => {
     await expectRefusal(quantize('--upload-to-model-id', 'a/b'), 2, /needs a token in HF_TOKEN/);
   });
 
+  test('a tokenizer that is of another model', async () => {
+    const model = join(directory, 'model');
+    await cp(join(ROOT, 'test/fixtures/architectures/llama'), model, { recursive: true });
+    await cp(join(MODEL, 'tokenizer.json'), join(model, 'tokenizer.json'));
+    await expectRefusal(
+      nibble(['quantize', model, out(), '--dataset', data, '--groupsize', '32']),
+      1,
+      /tokenizer\.json: gives the token \d+ for the calibration data; the model has 64, from 0/,
+    );
+  });
+
   test('an OUT where nothing can be', async () => {
     const under = join(data, 'out');
     const { code, stderr } = await nibble(['quantize', MODEL, under, '--dataset', data, '--nsamples', '1']);
