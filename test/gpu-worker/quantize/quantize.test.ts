@@ -260,4 +260,8 @@ test('a lone layer: its weight and Hessian in, its packed tensors out, as `dequa
   const { quantization } = JSON.parse((await nibble(['inspect', packed, '--json'])).stdout);
   expect(quantization).toMatchObject({ bits: 4, group_size: 32, desc_act: true, sym: false });
   expect((await nibble(['dequantize', packed, join(directory, 'plain.safetensors')])).code).toBe(0);
+  for (const flag of ['--eval', '--upload-to-model-id']) {
+    const { code, stderr } = await nibble(['quantize', layer, packed, '--force', flag, 'me/x']);
+    expect([code, stderr]).toEqual([2, `nibble quantize: ${flag} is for whole models; ${layer} is one layer\n`]);
+  }
 });
