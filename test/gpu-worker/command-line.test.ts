@@ -138,6 +138,11 @@ describe('the program', () => {
     }
   });
 
+  test('a port that is none is refused before a model is loaded', async () => {
+    const { code, stderr } = await nibble(['serve', '--model-id', 'nowhere', '--port', '70000']);
+    expect([code, stderr]).toEqual([2, 'nibble serve: --port is 70000; ports end at 65535\n']);
+  });
+
   test('inspect tells what the demo model is', async () => {
     const { code, stdout } = await nibble(['inspect', join(DEMO_DIRECTORY, 'gptq-int4'), '--json']);
     expect(code).toBe(0);
