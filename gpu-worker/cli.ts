@@ -1,6 +1,6 @@
 /** Cli: finds the command, runs it, and turns failures into one sentence and an exit code. */
 import process from 'node:process';
-import { describe, failureOf } from '../core/errors.ts';
+import { describe, type Failure, failureOf } from '../core/errors.ts';
 import { type Command, helpOf, parseOptions } from './command-line.ts';
 import { accountCommands } from './commands/accounts.ts';
 import { bench } from './commands/bench.ts';
@@ -78,8 +78,15 @@ async function main(name: string | undefined, args: readonly string[]): Promise<
     await command.run(parseOptions(command, args, process.env));
     return 0;
   } catch (error) {
-    const failure = failureOf(error);
+    const failure = systemFailure(error) ?? failureOf(error);
     console.error(`nibble ${name}: ${describe(failure)}`);
     return failure.code === 'usage' ? 2 : 1;
   }
+}
+
+/** What the system refused, with the place; null for errors of other kinds. */
+function systemFailure(error: unknown): Failure | null {
+  const { code, path, syscall } = error as NodeJS.ErrnoException;
+  if (typeof code !== 'string' || path === undefined) return null;
+  return { code: 'file_missing', file: path, reason: `cannot be used: ${code} (${syscall})` };
 }

@@ -1,6 +1,6 @@
 /** Loader: from a model's files to a graph on a backend, with its tokenizer and template. */
 import { basename } from 'node:path';
-import { NibbleError } from '../core/errors.ts';
+import { describe, NibbleError } from '../core/errors.ts';
 import { quantizationLabel } from '../core/formats/quantization.ts';
 import type { HeadBits } from '../core/formats/requantize.ts';
 import type { Backend } from '../core/model/backend.ts';
@@ -15,6 +15,7 @@ import type { Tokenizer } from '../core/text/tokenizer.ts';
 import { backendChoice, openBackend } from './backends.ts';
 import type { Options } from './command-line.ts';
 import { progressBar } from './progress.ts';
+import { log } from './store/open-model.ts';
 import type { PackedRecorder } from './store/packed-model.ts';
 import { type CachedModel, openCachedModel } from './store/weights-cache.ts';
 
@@ -40,16 +41,30 @@ export interface LoadOptions {
   text: 'needed' | 'optional';
 }
 
-/** Loads --model-id on --backend as --quantize and --head-bits say. */
-export function loadModel(options: Options, text: LoadOptions['text'] = 'needed'): Promise<LoadedModel> {
+/** Loads --model-id on --backend as --quantize and --head-bits say; without --weights-cache where what lies there is damaged. */
+export async function loadModel(options: Options, text: LoadOptions['text'] = 'needed'): Promise<LoadedModel> {
   const headBits = (options.number('head-bits') ?? 16) as HeadBits;
   const path = options.required('model-id');
-  return loadModelOn(
-    path,
-    () => openCachedModel(options),
-    { quantize: options.text('quantize'), headBits, text },
-    () => openBackend(backendChoice(options)),
-  );
+  let fromCache = false;
+  const load = (how: 'look-up' | 'pass-by') =>
+    loadModelOn(
+      path,
+      async () => {
+        const cached = await openCachedModel(options, how);
+        ({ fromCache } = cached);
+        return cached;
+      },
+      { quantize: options.text('quantize'), headBits, text },
+      () => openBackend(backendChoice(options)),
+    );
+  try {
+    return await load('look-up');
+  } catch (error) {
+    const isOfFiles = error instanceof NibbleError && /^file_/.test(error.failure.code);
+    if (!fromCache || !isOfFiles) throw error;
+    log(`the weights cache cannot be used: ${describe(error.failure)}; the model is loaded without it`);
+    return load('pass-by');
+  }
 }
 
 /** `path` names the model in errors. The backend is opened once its files were found good, and closed again when loading fails. */

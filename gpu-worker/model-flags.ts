@@ -4,7 +4,7 @@ import type { Flag, Options } from './command-line.ts';
 
 /** How models from the Hub and from S3 come to this machine. HF_TOKEN, HF_ENDPOINT and the AWS SDK's variables count too. */
 export const STORE_FLAGS = {
-  revision: { kind: 'text', help: 'branch, tag or commit of a model on the Hub (main)' },
+  revision: { kind: 'text', help: 'branch, tag or commit of a model on the Hub (main)', env: 'REVISION' },
   'huggingface-hub-cache': {
     kind: 'text',
     value: 'DIR',

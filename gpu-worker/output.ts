@@ -31,7 +31,8 @@ export async function writeOutput(
     if (options.kind === 'directory') await rm(full, { recursive: true, force: true });
     await rename(temporary, full);
   } catch (error) {
-    await rm(temporary, { recursive: true, force: true });
+    // Where nothing can be written there is nothing to remove: the first failure is the one to tell.
+    await rm(temporary, { recursive: true, force: true }).catch(() => {});
     const code = (error as NodeJS.ErrnoException).code;
     if (error instanceof NibbleError || code === undefined) throw error;
     throw new NibbleError({ code: 'file_invalid', file: path, tensor: null, rule: `cannot be written: ${code}` });

@@ -17,6 +17,7 @@ import { type Info, ownRoutes } from './standalone/routes.ts';
 import { StandaloneService } from './standalone/service.ts';
 
 const DEFAULT_DRAIN_S = 90;
+const MAX_PORT = 65_535;
 /** For error events to reach clients after the drain's end. */
 const FAREWELL_MS = 1000;
 /** Statuses of answers to what never was a request for a text, and to what was a wrong one. */
@@ -31,6 +32,8 @@ export async function serveStandalone(options: Options): Promise<void> {
     options.text('hostname') ?? (isIP(process.env.HOSTNAME ?? '') ? process.env.HOSTNAME! : DEFAULT_HOSTNAME);
   const apiKey = options.text('api-key');
   if (apiKey === '') throw usage('--api-key is empty; leave it out to ask for no key');
+  const port = options.number('port') ?? DEFAULT_PORT;
+  if (port > MAX_PORT) throw usage(`--port is ${port}; ports end at ${MAX_PORT}`);
   const maxConcurrentRequests = options.number('max-concurrent-requests') ?? DEFAULT_CONCURRENT_REQUESTS;
   const slots = Math.min(maxConcurrentRequests, options.number('max-batch-size') ?? DEFAULT_BATCH_SIZE);
   const log = (line: string) => process.stderr.write(`${new Date().toISOString()} ${line}\n`);
@@ -62,7 +65,7 @@ export async function serveStandalone(options: Options): Promise<void> {
     ended.resolve();
   };
   try {
-    const url = await listen(server, hostname, options.number('port') ?? DEFAULT_PORT);
+    const url = await listen(server, hostname, port);
     log(`serving ${model.card.id} on ${url}${apiKey === null ? ', without a key' : ''}`);
     for (const signal of ['SIGTERM', 'SIGINT'] as const) process.on(signal, stop);
     process.on('disconnect', () => ended.resolve());

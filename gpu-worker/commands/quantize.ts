@@ -1,6 +1,6 @@
 /** Quantize: GPTQ from calibration data, as `text-generation-server quantize` does it and more. */
 import type { BackendName } from '../../core/model/backend.ts';
-import type { Command, Options } from '../command-line.ts';
+import { type Command, type Options, usage } from '../command-line.ts';
 import { JSON_FLAG, MODEL_FLAGS, STORE_FLAGS } from '../model-flags.ts';
 import { checkOutput } from '../output.ts';
 import { quantizeLoneLayer } from '../quantize/lone-layer.ts';
@@ -49,6 +49,8 @@ async function run(options: Options): Promise<void> {
     const backend = (options.text('backend') ?? 'auto') as 'auto' | BackendName;
     const machine = () => openMachine(backend, options.number('threads'));
     if (files.lone !== undefined) {
+      for (const name of ['eval', 'upload-to-model-id'])
+        if (options.has(name)) throw usage(`--${name} is for whole models; ${source} is one layer`);
       const result = await quantizeLoneLayer({ files, out, force, source, solver }, machine);
       print(options, { out, ...result }, `${out}: error ${(result.relative_error * 100).toFixed(3)}%`);
       return;

@@ -1,19 +1,16 @@
 /** Weights: models at s3://bucket/prefix: published, fetched, listed and checked. */
 import { createHash } from 'node:crypto';
-import { open } from 'node:fs/promises';
-import { join } from 'node:path';
 import { describe, failureOf, NibbleError } from '../../core/errors.ts';
 import { type Command, type Options, usage } from '../command-line.ts';
 import { JSON_FLAG, STORE_FLAGS } from '../model-flags.ts';
 import { writeOutput } from '../output.ts';
 import { progressBar } from '../progress.ts';
 import { openModel, remoteOptions } from '../store/open-model.ts';
+import { expectHash, PIECE_BYTES, publishedHashes, pullFiles } from '../store/pull.ts';
 import { formatS3, parseS3Address } from '../store/s3-address.ts';
 import { POINTER, readManifest } from '../store/s3-files.ts';
 import { openS3Model } from '../store/s3-model.ts';
 
-/** What is read at once while a whole file is copied or hashed. */
-const PIECE_BYTES = 16 << 20;
 const MB = 1e6;
 
 /** Each action with what follows it. */
@@ -30,7 +27,10 @@ export const weights: Command = {
   positionals: ['ACTION', 'OPERAND…'],
   flags: {
     name: { kind: 'text', value: 'NAME', help: 'push: the name that list shows (MODEL)' },
-    force: { kind: 'switch', help: 'pull: replace OUT' },
+    force: {
+      kind: 'switch',
+      help: 'pull: replace OUT; push: send files again that are there, in case they are damaged',
+    },
     ...STORE_FLAGS,
     json: JSON_FLAG,
   },
@@ -52,7 +52,7 @@ async function run(options: Options): Promise<void> {
   const action = ACTIONS[name as keyof typeof ACTIONS];
   if (operands.length !== action.operands.length)
     throw usage(`nibble weights ${name} takes ${action.operands.join(' and ')}; see --help`);
-  if (name !== 'push' && options.has('revision')) throw usage('--revision is for nibble weights push');
+  if (name !== 'push' && options.given('revision')) throw usage('--revision is for nibble weights push');
   await action.run(options, operands[0]!, operands[1] ?? '');
 }
 
@@ -75,6 +75,7 @@ async function push(options: Options, model: string, target: string): Promise<vo
       s3: null,
       model: options.text('name') ?? model,
       quantization: null,
+      sendAgain: options.on('force'),
       onProgress: megabytes('Pushing'),
     });
     const { id, address: at, files: count, bytes, sentBytes } = published;
@@ -89,57 +90,21 @@ async function push(options: Options, model: string, target: string): Promise<vo
 async function pull(options: Options, model: string, out: string): Promise<void> {
   const files = await openS3Model(model, remoteOptions(options));
   try {
-    const hashes = await hashesOf(model);
-    const names = await files.list();
-    let bytes = 0;
+    const hashes = await publishedHashes(model);
+    let pulled = { files: 0, bytes: 0 };
     await writeOutput(out, { kind: 'directory', force: options.on('force'), source: model }, async (temporary) => {
-      const bar = megabytes('Pulling');
-      const sources = await Promise.all(names.map(async (name) => ({ name, source: (await files.open(name))! })));
-      const total = sources.reduce((sum, { source }) => sum + source.size, 0);
-      for (const { name, source } of sources) {
-        const handle = await open(join(temporary, name), 'wx');
-        const hash = createHash('sha256');
-        try {
-          source.expect?.([{ offset: 0, length: source.size }]);
-          for (let offset = 0; offset < source.size; offset += PIECE_BYTES) {
-            const piece = await source.read(offset, PIECE_BYTES);
-            hash.update(piece);
-            await handle.writeFile(piece);
-            bytes += piece.length;
-            bar(bytes, total);
-          }
-          await handle.sync();
-        } finally {
-          await handle.close();
-        }
-        expectHash(source.name, hash.digest('hex'), hashes?.get(name));
-      }
+      pulled = await pullFiles(files, hashes, temporary, megabytes('Pulling'));
     });
-    answer(options, { out, files: names.length, bytes, verified: hashes !== null }, [
-      `${out}: ${names.length} files, ${bytes} bytes, ${hashes === null ? 'without checksums to hold them against' : 'all as their manifest says'}`,
+    answer(options, { out, ...pulled, verified: hashes !== null }, [
+      `${out}: ${pulled.files} files, ${pulled.bytes} bytes, ${hashes === null ? 'without checksums to hold them against' : 'all as their manifest says'}`,
     ]);
   } finally {
     await files.close();
   }
 }
 
-/** File name → SHA-256; null for what was never published. */
-async function hashesOf(model: string): Promise<Map<string, string> | null> {
-  const address = parseS3Address(model);
-  const { S3Bucket } = await import('../store/s3-bucket.ts');
-  const bucket = new S3Bucket(address.bucket, null);
-  try {
-    const published = await readManifest(bucket, address);
-    return published === null ? null : new Map(published.manifest.files.map(({ name, sha256 }) => [name, sha256]));
-  } finally {
-    bucket.close();
-  }
-}
-
-function expectHash(file: string, found: string, wanted: string | undefined): void {
-  if (wanted === undefined || found === wanted) return;
-  const rule = `has the SHA-256 ${found}, its manifest says ${wanted}; push the model again`;
-  throw new NibbleError({ code: 'file_invalid', file, tensor: null, rule });
+function invalid(file: string, rule: string): NibbleError {
+  return new NibbleError({ code: 'file_invalid', file, tensor: null, rule });
 }
 
 async function list(options: Options, target: string): Promise<void> {
@@ -150,9 +115,13 @@ async function list(options: Options, target: string): Promise<void> {
     const prefix = address.prefix === '' ? '' : `${address.prefix}/`;
     const pointers = (await bucket.list(prefix)).filter(({ key }) => key === POINTER || key.endsWith(`/${POINTER}`));
     const models = [];
+    const broken: { address: string; reason: string }[] = [];
     for (const { key } of pointers) {
       const at = { bucket: address.bucket, prefix: key.slice(0, -POINTER.length).replace(/\/$/, '') };
-      const published = await readManifest(bucket, at);
+      const published = await readManifest(bucket, at).catch((error: unknown) => {
+        broken.push({ address: formatS3(at), reason: describe(failureOf(error)) });
+        return null;
+      });
       if (published === null) continue;
       const { id, manifest } = published;
       const bytes = manifest.files.reduce((sum, file) => sum + file.bytes, 0);
@@ -161,14 +130,19 @@ async function list(options: Options, target: string): Promise<void> {
     }
     answer(
       options,
-      { models },
-      models.length === 0
+      { models, broken },
+      pointers.length === 0
         ? [`${formatS3(address)}: no model is published there`]
         : models.map(
             ({ address: at, model, quantization, bytes }) =>
               `${at}  ${bytes} bytes  ${model}${quantization === null ? '' : `  ${quantization}`}`,
           ),
     );
+    if (broken.length > 0)
+      throw invalid(
+        formatS3(address),
+        `${broken.length} of ${pointers.length} models cannot be read; the first: ${broken[0]!.reason}`,
+      );
   } finally {
     bucket.close();
   }
@@ -177,7 +151,7 @@ async function list(options: Options, target: string): Promise<void> {
 /** Every byte of every file, from the store itself: what the disk cache holds proves nothing. */
 async function verify(options: Options, target: string): Promise<void> {
   const address = parseS3Address(target);
-  const hashes = await hashesOf(target);
+  const hashes = await publishedHashes(target);
   if (hashes === null)
     throw new NibbleError({
       code: 'file_missing',
@@ -212,12 +186,10 @@ async function verify(options: Options, target: string): Promise<void> {
     if (broken.length === 0 || options.on('json'))
       answer(options, result, [`${result.address}: ${sources.length} files, ${bytes} bytes, all as the manifest says`]);
     if (broken.length > 0)
-      throw new NibbleError({
-        code: 'file_invalid',
-        file: formatS3(address),
-        tensor: null,
-        rule: `${broken.length} of ${sources.length} files are damaged; the first: ${broken[0]!.reason}`,
-      });
+      throw invalid(
+        formatS3(address),
+        `${broken.length} of ${sources.length} files are damaged; the first: ${broken[0]!.reason}`,
+      );
   } finally {
     await files.close();
   }

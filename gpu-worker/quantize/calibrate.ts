@@ -1,4 +1,5 @@
 /** Calibrate: a model's calibration ids, from the command's options. */
+import { NibbleError } from '../../core/errors.ts';
 import { readJson } from '../../core/formats/file-set.ts';
 import { MAX_CONFIG_BYTES } from '../../core/formats/quantization-config.ts';
 import type { ModelConfig } from '../../core/model/config.ts';
@@ -17,7 +18,7 @@ const DEFAULT_DATASET = 'wikitext2';
 export async function calibrate(
   options: Options,
   files: LocalModel,
-  { contextTokens }: ModelConfig,
+  { contextTokens, vocabSize }: ModelConfig,
 ): Promise<{ sequences: number[][]; dataset: string }> {
   const dataset = options.text('dataset') ?? DEFAULT_DATASET;
   const { file, content } = await readCalibration(dataset, placeOf(options));
@@ -32,6 +33,14 @@ export async function calibrate(
     seed: options.number('seed') ?? 0,
     encode: (text) => tokenizer.encode(text, 'add'),
   });
+  const beyond = sequences.flat().find((id) => id >= vocabSize);
+  if (beyond !== undefined)
+    throw new NibbleError({
+      code: 'file_invalid',
+      file: `${files.name}/tokenizer.json`,
+      tensor: null,
+      rule: `gives the token ${beyond} for the calibration data; the model has ${vocabSize}, from 0: it is of another model`,
+    });
   return { sequences, dataset };
 }
 

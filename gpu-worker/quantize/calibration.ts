@@ -51,6 +51,8 @@ function samplesOf(texts: readonly string[], { file, samples, windowTokens, enco
   const sequences: number[][] = [];
   for (const text of texts) {
     if (sequences.length === samples) break;
+    // Else it would be a sample of the tokenizer's first token alone.
+    if (text.trim() === '') continue;
     const ids = encode(text).slice(0, windowTokens);
     if (ids.length > 0) sequences.push(ids);
   }

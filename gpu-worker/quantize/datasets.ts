@@ -141,7 +141,11 @@ function unpacked(bytes: Readable): Readable {
 async function readText(file: string): Promise<string> {
   const missing = (reason: string) => new NibbleError({ code: 'file_missing', file, reason });
   const found = await stat(file).catch((error: NodeJS.ErrnoException) => {
-    throw missing(`the calibration data cannot be read: ${error.code}`);
+    throw missing(
+      error.code === 'ENOENT'
+        ? `there is no such file with calibration data, and no dataset of that name (${Object.keys(DATASETS).join(', ')})`
+        : `the calibration data cannot be read: ${error.code}`,
+    );
   });
   if (!found.isFile()) throw missing('the calibration data is not a file');
   const invalid = (rule: string) => new NibbleError({ code: 'file_invalid', file, tensor: null, rule });

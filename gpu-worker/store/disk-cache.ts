@@ -11,6 +11,8 @@ const FOLDER = 'nibble-chunks';
 const TRAILER_BYTES = 4;
 /** Evicting goes a little below the limit, so that the next chunk does not start it again. */
 const EVICT_TO = 0.95;
+/** What other processes add is seen when this one has added so much itself: counting takes as long as there are files. */
+const COUNT_AFTER = 0.05;
 /** A temporary file or a lock so old belongs to nobody. */
 const ABANDONED_MS = 3_600_000;
 
@@ -25,7 +27,8 @@ interface CachedFile {
 
 /**
  * Every chunk is a file of its own that appears by a rename, named by what it is a chunk of, and is read only with the right
- * checksum: whatever dies whenever, nothing wrong is ever read. Locks only spare a second download of the same chunk.
+ * checksum: whatever dies whenever, nothing wrong is ever read. Locks only spare a second download of the same chunk. Processes that fill it at
+ * once may pass its limit, each by as much as it adds between two counts.
  */
 export class DiskCache {
   readonly #directory: string;
@@ -34,6 +37,11 @@ export class DiskCache {
   readonly #openedMs = Date.now() - CLOCK_SLACK_MS;
   /** Of all files, as far as this process knows; null before it looked. */
   #usedBytes: number | null = null;
+  /** Of what this process has written, and had when it looked. */
+  #writtenBytes = 0;
+  #writtenAtCount = 0;
+  /** Of chunks that have their room and are being written. */
+  #pendingBytes = 0;
   /** Set once nothing can be written any more: reading goes on. */
   #closed = false;
 
@@ -101,8 +109,10 @@ export class DiskCache {
   async #write(path: string, chunk: Uint8Array): Promise<void> {
     const bytes = chunk.length + TRAILER_BYTES;
     const temporary = `${path}.${randomUUID()}.tmp`;
+    let hasRoom = false;
     try {
       if (!(await this.#makeRoom(bytes))) return;
+      hasRoom = true;
       const trailer = new Uint8Array(TRAILER_BYTES);
       new DataView(trailer.buffer).setUint32(0, crc32(chunk), true);
       const handle = await open(temporary, 'wx');
@@ -114,37 +124,61 @@ export class DiskCache {
       }
       await rename(temporary, path);
       this.#usedBytes! += bytes;
+      this.#writtenBytes += bytes;
     } catch (error) {
       await rm(temporary, { force: true }).catch(() => {});
       this.#close(error);
+    } finally {
+      if (hasRoom) this.#pendingBytes -= bytes;
     }
   }
 
   /** Never at the cost of a chunk used since this process began: a model larger than the limit would push itself out for nothing. */
   async #makeRoom(bytes: number): Promise<boolean> {
     if (this.#closed) return false;
-    this.#usedBytes ??= (await this.#files()).reduce((sum, file) => sum + file.bytes, 0);
-    if (this.#usedBytes + bytes <= this.#limitBytes) return true;
+    const sinceCount = this.#writtenBytes - this.#writtenAtCount;
+    if (this.#usedBytes === null || sinceCount + bytes > this.#limitBytes * COUNT_AFTER) {
+      const writtenBefore = this.#writtenBytes;
+      this.#counted(await this.#files(), writtenBefore);
+    }
+    if (this.#take(bytes)) return true;
     await mkdir(this.#directory, { recursive: true });
     const lock = await acquireLock(join(this.#directory, 'evict.lock'));
     try {
+      const writtenBefore = this.#writtenBytes;
       const files = (await this.#files()).sort((a, b) => a.usedMs - b.usedMs);
+      const wanted = this.#limitBytes * EVICT_TO - bytes - this.#pendingBytes;
       let used = files.reduce((sum, file) => sum + file.bytes, 0);
-      for (const file of files) {
-        if (used + bytes <= this.#limitBytes * EVICT_TO || file.usedMs >= this.#openedMs) break;
-        await rm(file.path, { force: true });
-        used -= file.bytes;
+      while (used > wanted && files.length > 0 && files[0]!.usedMs < this.#openedMs) {
+        const { path, bytes: freed } = files.shift()!;
+        await rm(path, { force: true });
+        used -= freed;
       }
-      this.#usedBytes = used;
+      this.#counted(files, writtenBefore);
     } finally {
       await lock.release();
     }
-    if (this.#usedBytes + bytes <= this.#limitBytes) return true;
+    if (this.#take(bytes)) return true;
+    if (this.#closed) return false;
     this.#closed = true;
     this.#log(
       `the disk cache has reached its limit of ${this.#limitBytes} bytes with what is in use now; the rest of this model is not kept`,
     );
     return false;
+  }
+
+  /** What was written while the files were looked at may not be among them. */
+  #counted(files: readonly CachedFile[], writtenBefore: number): void {
+    const meanwhile = this.#writtenBytes - writtenBefore;
+    this.#usedBytes = files.reduce((sum, file) => sum + file.bytes, 0) + meanwhile;
+    this.#writtenAtCount = writtenBefore;
+  }
+
+  /** Whether there is room; it is taken at once, for chunks are written side by side. */
+  #take(bytes: number): boolean {
+    if (this.#usedBytes! + this.#pendingBytes + bytes > this.#limitBytes) return false;
+    this.#pendingBytes += bytes;
+    return true;
   }
 
   /** Whole chunks; what others left half-written long ago is removed on the way. */

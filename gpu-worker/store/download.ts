@@ -66,7 +66,7 @@ async function append({ url, token, bytes, onBytes }: Download, unfinished: stri
   const headers = new Headers(token === null ? {} : { authorization: `Bearer ${token}` });
   if (start > 0) headers.set('range', `bytes=${start}-`);
   const response = await fetch(url, { headers });
-  if (response.status >= 500) throw new Error(`the server answered ${response.status}`);
+  if (response.status >= 500 || response.status === 429) throw new Error(`the server answered ${response.status}`);
   if (!response.ok || response.body === null)
     throw new NibbleError({ code: 'file_missing', file: url, reason: `the server answered ${response.status}` });
   // A server that ignores the range sends the whole file again.

@@ -33,4 +33,5 @@ export function isHubId(text: string): boolean {
 export function checkUpload(id: string, { token }: HubAccess): void {
   if (!isHubId(id)) throw usage(`--upload-to-model-id is "${id}"; organization/name is needed`);
   if (token === null) throw usage('--upload-to-model-id needs a token in HF_TOKEN');
+  if (!token.startsWith('hf_')) throw usage('HF_TOKEN is no token of the Hub: one begins with hf_');
 }

@@ -45,7 +45,8 @@ export async function downloadDatasetFile(
   } catch (error) {
     const kept = error instanceof HubApiError ? null : await keptDirectory(home, revision);
     if (kept !== null && (await stat(join(kept, path)).catch(() => null)) !== null) return join(kept, path);
-    throw missing(`the dataset cannot be fetched from ${access.endpoint} at revision ${revision}: ${reasonOf(error)}`);
+    const why = error instanceof HubApiError ? `it answered ${error.statusCode}` : reasonOf(error);
+    throw missing(`the dataset cannot be fetched from ${access.endpoint} at revision ${revision}: ${why}`);
   }
   if (file === undefined) throw missing(`${access.endpoint} has no ${path} in it at revision ${revision}`);
   if (file.size > maxBytes)

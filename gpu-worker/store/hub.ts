@@ -51,7 +51,7 @@ export async function downloadModel(id: string, { revision, cache, access }: Dow
     expectCommit(commit);
     for await (const file of listFiles({ repo: id, revision: commit, ...hub })) if (isWanted(file)) files.push(file);
   } catch (error) {
-    const kept = error instanceof HubApiError ? null : await keptSnapshot(home, wanted);
+    const kept = saysNo(error) ? null : await keptSnapshot(home, wanted);
     if (kept !== null) return kept;
     throw missing(id, wanted, access, error);
   }
@@ -72,11 +72,15 @@ async function keptSnapshot(home: string, revision: string): Promise<string | nu
 
 function missing(id: string, revision: string, { endpoint, token }: HubAccess, error: unknown): NibbleError {
   const at = `${endpoint} at revision ${revision}`;
-  const reason =
-    error instanceof HubApiError && [401, 403, 404].includes(error.statusCode)
-      ? `there is no such directory here, and no model of that name at ${at}${token === null ? '; a private one needs HF_TOKEN' : ' that HF_TOKEN may read'}`
-      : `there is no such directory or file here, and ${at} did not answer: ${reasonOf(error)}`;
+  const reason = saysNo(error)
+    ? `there is no such directory here, and no model of that name at ${at}${token === null ? '; a private one needs HF_TOKEN' : ' that HF_TOKEN may read'}`
+    : `there is no such directory or file here, and ${at} ${error instanceof HubApiError ? `answered ${error.statusCode}` : `did not answer: ${reasonOf(error)}`}`;
   return new NibbleError({ code: 'file_missing', file: id, reason });
+}
+
+/** Asking again, or asking what was fetched last, would not help. */
+function saysNo(error: unknown): boolean {
+  return error instanceof HubApiError && [401, 403, 404].includes(error.statusCode);
 }
 
 /** All files of a directory as one commit to the model `id`, which is made where there is none. Throws `file_missing` with the Hub's reason. */
@@ -106,7 +110,7 @@ export async function uploadModel(directory: string, id: string, { endpoint, tok
     throw new NibbleError({
       code: 'file_missing',
       file: id,
-      reason: `the upload to ${endpoint} failed: ${reasonOf(error)}; ${directory} is whole, upload it again`,
+      reason: `the upload to ${endpoint} failed: ${reasonOf(error)}; ${directory} is whole: "hf upload ${id} ${directory}" sends it`,
     });
   }
 }

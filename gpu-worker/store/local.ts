@@ -50,7 +50,15 @@ export async function openLocalModel(path: string): Promise<LocalModel> {
   const lone = found.isDirectory() ? null : await openFile(basename(full));
   const list = async () => {
     const entries = await readdir(directory, { withFileTypes: true });
-    return entries.filter((entry) => entry.isFile() || entry.isSymbolicLink()).map(({ name }) => name);
+    // The Hub's cache links to its blobs; other links may lead to folders, or nowhere.
+    const isFile = await Promise.all(
+      entries.map(async (entry) =>
+        entry.isSymbolicLink()
+          ? (await stat(join(directory, entry.name)).catch(() => null))?.isFile() === true
+          : entry.isFile(),
+      ),
+    );
+    return entries.filter((_, i) => isFile[i]).map(({ name }) => name);
   };
   return {
     name: path,

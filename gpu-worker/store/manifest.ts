@@ -14,8 +14,14 @@ const MAX_FILES = 2000;
 const MAX_FILE_BYTES = 50e12;
 
 const hex = (digits: number) => z.string().regex(new RegExp(`^[0-9a-f]{${digits}}$`));
-/** A plain file name: nothing that could leave a directory on any system. */
-const fileName = z.string().regex(/^[\w-][\w.+@ -]{0,200}$/);
+/** A plain file name: nothing that could leave a directory, or be no name, on any system. */
+const FILE_NAME = /^(?!\.)[^/\\:*?"<>|\p{Cc}]{1,200}$/u;
+const fileName = z.string().regex(FILE_NAME);
+
+/** Whether a manifest may name a file so. */
+export function isFileName(name: string): boolean {
+  return FILE_NAME.test(name);
+}
 
 const ManifestJson = z.object({
   format: z.literal(FORMAT),

@@ -21,9 +21,14 @@ export async function openModel(model: string, options: Options): Promise<Stored
   return openS3Model(model, remoteOptions(options));
 }
 
-/** For commands that need the files' paths: one in S3 is refused. Files from the Hub are fetched whole before anything is read. */
+/** For commands that need the files' paths: those from the Hub and from S3 are fetched whole before anything is read. */
 export async function openModelHere(model: string, options: Options): Promise<LocalModel> {
-  if (isS3(model)) throw usage(`${model} has to be on this disk for this; nibble weights pull fetches it`);
+  if (isS3(model)) {
+    expectNoRevision(model, options);
+    const { keepS3Model } = await import('./pull.ts');
+    const path = await keepS3Model(model, cacheDirectory(options), remoteOptions(options));
+    return { ...(await openLocalModel(path)), baseName: model.replace(/\/+$/, '').split('/').pop()! };
+  }
   if (!(await isOnHub(model))) {
     expectNoRevision(model, options);
     return openLocalModel(model);
@@ -43,15 +48,19 @@ export async function isOnHub(model: string): Promise<boolean> {
 }
 
 function expectNoRevision(model: string, options: Options): void {
-  if (options.has('revision')) throw usage(`--revision is for models on the Hub; ${model} is none`);
+  if (options.given('revision')) throw usage(`--revision is for models on the Hub; ${model} is none`);
 }
 
 /** --huggingface-hub-cache and --disk-cache-gb, or their defaults; 0 GB keeps nothing. Hub models and chunks have folders of their own there. */
 export function remoteOptions(options: Options): RemoteOptions {
   const limitBytes = (options.number('disk-cache-gb') ?? DEFAULT_LIMIT_GB) * GB;
-  const directory =
-    options.text('huggingface-hub-cache') ?? join(process.env.XDG_CACHE_HOME ?? join(homedir(), '.cache'), 'nibble');
-  return { s3: null, disk: limitBytes === 0 ? null : { directory, limitBytes }, log };
+  return { s3: null, disk: limitBytes === 0 ? null : { directory: cacheDirectory(options), limitBytes }, log };
+}
+
+function cacheDirectory(options: Options): string {
+  return (
+    options.text('huggingface-hub-cache') ?? join(process.env.XDG_CACHE_HOME ?? join(homedir(), '.cache'), 'nibble')
+  );
 }
 
 export function log(line: string): void {

@@ -3,7 +3,7 @@ import { createHash } from 'node:crypto';
 import { crc32 } from 'node:zlib';
 import { NibbleError } from '../../core/errors.ts';
 import type { ByteSource } from '../../core/formats/byte-source.ts';
-import { CHUNK_BYTES, encodeManifest, encodePointer, type ManifestFile } from './manifest.ts';
+import { CHUNK_BYTES, encodeManifest, encodePointer, isFileName, type ManifestFile } from './manifest.ts';
 import { below, formatS3, type S3Address } from './s3-address.ts';
 import { S3Bucket, type S3Connection } from './s3-bucket.ts';
 import { blobKey, manifestKey, POINTER } from './s3-files.ts';
@@ -30,6 +30,8 @@ export interface PublishOptions {
   model: string;
   /** As manifest.ts has it. */
   quantization: string | null;
+  /** Whether blobs that are there are sent all the same: one may be damaged. */
+  sendAgain?: boolean;
   onProgress: (doneBytes: number, totalBytes: number) => void;
 }
 
@@ -45,6 +47,14 @@ export async function publish(files: StoredModel, address: S3Address, options: P
       const source = await files.open(name);
       if (source !== null) sources.push({ name, source });
     }
+    const odd = sources.find(({ name }) => !isFileName(name));
+    if (odd !== undefined)
+      throw new NibbleError({
+        code: 'file_invalid',
+        file: files.name,
+        tensor: null,
+        rule: `a file is named "${odd.name}", which not every system takes; rename or remove it`,
+      });
     if (!sources.some(({ name }) => name.endsWith('.safetensors')))
       throw new NibbleError({
         code: 'file_missing',
@@ -60,7 +70,11 @@ export async function publish(files: StoredModel, address: S3Address, options: P
       );
       const onSent = (bytes: number) =>
         options.onProgress(doneBytes + Math.floor((source.size + bytes) / 2), totalBytes);
-      if (await sendBlob(bucket, blobKey(address, entry.sha256), source, onSent)) sentBytes += source.size;
+      const key = blobKey(address, entry.sha256);
+      if (options.sendAgain === true || (await bucket.head(key))?.bytes !== source.size) {
+        await sendBlob(bucket, key, source, onSent);
+        sentBytes += source.size;
+      }
       entries.push(entry);
       doneBytes += source.size;
       options.onProgress(doneBytes, totalBytes);
@@ -97,19 +111,15 @@ async function describeFile(
   return { name, bytes: source.size, sha256: hash.digest('hex'), crc32: checksums };
 }
 
-/** Whether it had to be sent. */
 async function sendBlob(
   bucket: S3Bucket,
   key: string,
   source: ByteSource,
   onSent: (bytes: number) => void,
-): Promise<boolean> {
-  const there = await bucket.head(key);
-  if (there?.bytes === source.size) return false;
+): Promise<void> {
   if (source.size > SMALL_BYTES)
     await bucket.writeLarge(key, source.size, (offset, length) => readExactly(source, offset, length), onSent);
   else await bucket.writeSmall(key, await readExactly(source, 0, source.size), 'application/octet-stream');
-  return true;
 }
 
 async function readExactly(source: ByteSource, offset: number, length: number): Promise<Uint8Array> {

@@ -12,13 +12,13 @@ const FIRST_PAUSE_MS = 200;
 export async function withRetries<Result>(
   attempt: () => Promise<Result>,
   mayPass: (error: unknown) => boolean,
-  failed: (error: unknown, attempts: number) => Error,
+  failed: (error: unknown, attempts: number) => Error | Promise<Error>,
 ): Promise<Result> {
   for (let attempts = 1; ; attempts++) {
     try {
       return await attempt();
     } catch (error) {
-      if (attempts === ATTEMPTS || !mayPass(error)) throw failed(error, attempts);
+      if (attempts === ATTEMPTS || !mayPass(error)) throw await failed(error, attempts);
       await sleep(FIRST_PAUSE_MS * 2 ** (attempts - 1) * (0.5 + Math.random() / 2));
     }
   }

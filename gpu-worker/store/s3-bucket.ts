@@ -12,7 +12,7 @@ import {
 import { NibbleError } from '../../core/errors.ts';
 import { withRetries } from './retry.ts';
 import { formatS3 } from './s3-address.ts';
-import { mayPass, ShortAnswer, s3Failure, statusOf } from './s3-failure.ts';
+import { isElsewhere, mayPass, ShortAnswer, s3Failure, statusOf } from './s3-failure.ts';
 import { uploadParts } from './s3-upload.ts';
 
 export interface S3Object {
@@ -47,11 +47,19 @@ export class S3Bucket {
    */
   constructor(name: string, connection: S3Connection | null) {
     this.name = name;
-    this.endpoint = connection?.endpoint ?? process.env.AWS_ENDPOINT_URL_S3 ?? process.env.AWS_ENDPOINT_URL ?? null;
+    this.endpoint = connection?.endpoint ?? (process.env.AWS_ENDPOINT_URL_S3 || process.env.AWS_ENDPOINT_URL || null);
+    if (this.endpoint !== null && !/^https?:\/\/./.test(this.endpoint))
+      throw new NibbleError({
+        code: 'file_missing',
+        file: this.address(''),
+        reason: `the endpoint "${this.endpoint}" is no http(s) URL (see AWS_ENDPOINT_URL_S3)`,
+      });
     this.#client = new S3Client({
       ...(connection === null ? {} : { endpoint: connection.endpoint, credentials: connection }),
       forcePathStyle: this.endpoint !== null && process.env.S3_FORCE_PATH_STYLE !== 'false',
       region: connection === null ? regionOf : DEFAULT_REGION,
+      // Amazon says in which region a bucket lies; who has not set AWS_REGION need not know it.
+      followRegionRedirects: true,
       // Retries are this file's: a range goes on where it broke off.
       maxAttempts: 1,
       // Not every endpoint knows the SDK's own checksums; Content-MD5 guards what is sent and the manifest what is read.
@@ -161,7 +169,10 @@ export class S3Bucket {
   }
 
   #tried<Result>(key: string, action: string, attempt: () => Promise<Result>): Promise<Result> {
-    return withRetries(attempt, mayPass, (error, attempts) => s3Failure(error, this.address(key), action, attempts));
+    return withRetries(attempt, mayPass, async (error, attempts) => {
+      const region = isElsewhere(error) ? await this.#client.config.region() : '';
+      return s3Failure(error, this.address(key), { action, attempts, region });
+    });
   }
 
   #invalid(key: string, rule: string): NibbleError {

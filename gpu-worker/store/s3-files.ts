@@ -116,7 +116,7 @@ function publishedFile(
         code: 'file_invalid',
         file,
         tensor: null,
-        rule: `bytes [${begin}, ${begin + into.length}) have the checksum ${found}, the manifest says ${checksums[index]}; push the model again`,
+        rule: `bytes [${begin}, ${begin + into.length}) have the checksum ${found}, the manifest says ${checksums[index]}; nibble weights push --force sends it again`,
       });
     }
   };

@@ -18,6 +18,8 @@ const IDENTITY_DIGITS = 32;
 /** What a command loads from, and what it leaves in the cache. */
 export interface CachedModel {
   files: StoredModel;
+  /** Whether `files` are the cache's: where they turn out damaged, the model may be had without it. */
+  fromCache: boolean;
   /** Begins to record what `method` makes of the linears; null when the cache wants none of it. */
   record(checkpoint: CheckpointFiles, method: BitsandbytesMethod): Promise<PackedRecorder | null>;
   /** Publishes what the cache has not, once loading is done. A cache that cannot be written costs a line in the log. */
@@ -27,9 +29,10 @@ export interface CachedModel {
 
 /**
  * --model-id, from the cache where it has it. A Hub id is looked up before the Hub is asked, by its name and revision; a directory or an
- * S3 address by its content, and only for what --quantize would make of it: its plain files are near enough.
+ * S3 address by its content, and only for what --quantize would make of it: its plain files are near enough. `pass-by` takes nothing from
+ * the cache, and replaces what is there.
  */
-export async function openCachedModel(options: Options): Promise<CachedModel> {
+export async function openCachedModel(options: Options, how: 'look-up' | 'pass-by'): Promise<CachedModel> {
   const model = options.required('model-id');
   const remote = remoteOptions(options);
   const cacheText = options.text('weights-cache');
@@ -38,28 +41,30 @@ export async function openCachedModel(options: Options): Promise<CachedModel> {
   const mayFill = options.toggle('weights-cache-fill') !== false;
   const flag = options.text('quantize');
   const variant = flag?.startsWith('bitsandbytes') ? flag : null;
+  const find = async (address: S3Address) => (how === 'pass-by' ? null : lookUp(address, remote));
+  const fill = { model, remote, sendAgain: how === 'pass-by' };
 
   if (await isOnHub(model)) {
     const named = below(cache, ...model.split('/'), options.text('revision') ?? 'main');
     for (const kind of variant === null ? [PLAIN] : [variant, PLAIN]) {
-      const found = await lookUp(below(named, kind), remote);
+      const found = await find(below(named, kind));
       if (found === null) continue;
       const base = { ...found, baseName: model.split('/').pop()! };
       return kind === PLAIN && variant !== null && mayFill
-        ? filling(base, model, below(named, variant), remote)
-        : uncached(base);
+        ? { ...filling(base, below(named, variant), fill), fromCache: true }
+        : { ...uncached(base), fromCache: true };
     }
     const files = await openModel(model, options);
     if (!mayFill) return uncached(files);
-    return filling(files, model, below(named, variant ?? PLAIN), remote);
+    return filling(files, below(named, variant ?? PLAIN), fill);
   }
   const files = await openModel(model, options);
   if (variant === null) return uncached(files);
   const address = below(cache, files.baseName, (await files.identity()).slice(0, IDENTITY_DIGITS), variant);
-  const found = await lookUp(address, remote);
-  if (found === null) return mayFill ? filling(files, model, address, remote) : uncached(files);
+  const found = await find(address);
+  if (found === null) return mayFill ? filling(files, address, fill) : uncached(files);
   await files.close();
-  return uncached({ ...found, baseName: files.baseName });
+  return { ...uncached({ ...found, baseName: files.baseName }), fromCache: true };
 }
 
 async function lookUp(address: S3Address, remote: RemoteOptions): Promise<StoredModel | null> {
@@ -75,16 +80,24 @@ async function lookUp(address: S3Address, remote: RemoteOptions): Promise<Stored
 
 /** Files as they are, with no cache to look into or fill. */
 export function uncached(files: StoredModel): CachedModel {
-  return { files, record: async () => null, fill: async () => {}, close: () => files.close() };
+  return { files, fromCache: false, record: async () => null, fill: async () => {}, close: () => files.close() };
 }
 
-function filling(files: StoredModel, model: string, address: S3Address, remote: RemoteOptions): CachedModel {
+interface Fill {
+  /** As it was asked for. */
+  model: string;
+  remote: RemoteOptions;
+  sendAgain: boolean;
+}
+
+function filling(files: StoredModel, address: S3Address, { model, remote, sendAgain }: Fill): CachedModel {
   const kind = address.prefix.split('/').pop()!;
   let recording: { recorder: PackedRecorder; method: BitsandbytesMethod } | null = null;
   const refused = (error: unknown) =>
     log(`the weights cache was not filled: ${describe(failureOf(error))}; the model is loaded all the same`);
   return {
     files,
+    fromCache: false,
     async record(checkpoint, method) {
       if (kind === PLAIN) return null;
       try {
@@ -104,6 +117,7 @@ function filling(files: StoredModel, model: string, address: S3Address, remote: 
           s3: remote.s3,
           model,
           quantization: kind === PLAIN ? null : kind,
+          sendAgain,
           onProgress: progressBar('Filling the weights cache'),
         });
         log(`the weights cache has it now: ${published.address}, ${published.bytes} bytes`);

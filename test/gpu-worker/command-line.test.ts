@@ -6,6 +6,7 @@ import { failureOf } from '../../core/errors.ts';
 import { type Command, helpOf, parseOptions } from '../../gpu-worker/command-line.ts';
 import { nibble } from '../end-to-end/running-edge.ts';
 import { DEMO_DIRECTORY } from './demo-model.ts';
+import { HubServer } from './hub-server.ts';
 
 const command: Command = {
   name: 'try',
@@ -118,6 +119,28 @@ describe('the program', () => {
       'cuda',
     ]);
     expect([code, stderr]).toEqual([2, 'nibble generate: --backend cuda is not supported yet\n']);
+  });
+
+  test("TGI's REVISION counts for models on the Hub, and is no matter to others", async () => {
+    const hub = await HubServer.start();
+    try {
+      hub.models.set('org/demo', new Map([['config.json', Buffer.from('{}')]]));
+      const environment = {
+        HF_ENDPOINT: hub.url,
+        REVISION: 'v9',
+        HUGGINGFACE_HUB_CACHE: join(tmpdir(), 'nibble-none'),
+      };
+      const { code, stderr } = await nibble(['inspect', 'org/demo'], environment);
+      expect([code, stderr]).toEqual([1, expect.stringMatching(/at revision v9; a private one needs HF_TOKEN\n$/)]);
+      expect((await nibble(['inspect', join(DEMO_DIRECTORY, 'f16'), '--json'], environment)).code).toBe(0);
+    } finally {
+      await hub.close();
+    }
+  });
+
+  test('a port that is none is refused before a model is loaded', async () => {
+    const { code, stderr } = await nibble(['serve', '--model-id', 'nowhere', '--port', '70000']);
+    expect([code, stderr]).toEqual([2, 'nibble serve: --port is 70000; ports end at 65535\n']);
   });
 
   test('inspect tells what the demo model is', async () => {

@@ -18,6 +18,10 @@ export class HubServer {
   readonly requests: string[] = [];
   /** The connection breaks after so many bytes of a file, once each. */
   readonly breaks: number[] = [];
+  /** Files are refused with these statuses first, once each. */
+  readonly refusals: number[] = [];
+  /** What every request is answered with; null: what it asks for. */
+  status: number | null = null;
   /** Whether files must be asked for with the token. */
   isPrivate = false;
   readonly #server: Server;
@@ -54,6 +58,7 @@ export class HubServer {
       response.end(Buffer.isBuffer(value) ? value : JSON.stringify(value));
       return null;
     };
+    if (this.status !== null) return send(this.status, { error: 'out of order' });
     const allowed = headers.authorization === `Bearer ${TOKEN}`;
     // Asking about paths is a POST that anyone may make.
     const writes = method !== 'GET' && !pathname.includes('/paths-info/');
@@ -63,6 +68,8 @@ export class HubServer {
     if (match !== null) return this.#api(this[match[1] as 'models'], match[2]!, match[3]!, body, send);
     match = /^\/(datasets\/)?([\w.-]+\/[\w.-]+)\/resolve\/([^/]+)\/(.+)$/.exec(pathname);
     if (match !== null) {
+      const refusal = this.refusals.shift();
+      if (refusal !== undefined) return send(refusal, { error: 'later' });
       const bytes = (match[1] === undefined ? this.models : this.datasets).get(match[2]!)?.get(match[4]!);
       return this.#file(bytes, match[4]!, headers.range, response, send);
     }

@@ -75,6 +75,25 @@ test('an unknown model, a private one and an unknown revision are said; without 
   await expect(downloadModel('org/other', { revision: null, cache, access: gone })).rejects.toThrow(/did not answer/);
 });
 
+test('a Hub that is out of order is said with its status; the last fetch serves', async () => {
+  const directory = await download();
+  for (const status of [429, 500, 503]) {
+    hub.status = status;
+    expect(await download()).toBe(directory);
+    await expect(downloadModel('org/other', { revision: null, cache, access: access() })).rejects.toThrow(
+      new RegExp(
+        `^org/other: there is no such directory or file here, and ${hub.url} at revision main answered ${status}$`,
+      ),
+    );
+  }
+});
+
+test('a file that is refused for a while is asked for again', async () => {
+  hub.refusals.push(429, 503);
+  const directory = await download();
+  expect(await readFile(join(directory, 'model.safetensors'))).toEqual(weights);
+});
+
 test('a directory goes up as one commit, into a model that is made for it', async () => {
   const directory = await mkdtemp(join(tmpdir(), 'nibble-up-'));
   await writeFile(join(directory, 'config.json'), '{"a":1}');
@@ -84,8 +103,8 @@ test('a directory goes up as one commit, into a model that is made for it', asyn
   const files = hub.models.get('me/quantized')!;
   expect([...files.keys()].sort()).toEqual(['config.json', 'model.safetensors']);
   expect(files.get('model.safetensors')).toEqual(weights);
-  await expect(uploadModel(directory, 'me/quantized', access('wrong'))).rejects.toThrow(
-    /me\/quantized: the upload to .* failed: .*; .* is whole, upload it again/,
+  await expect(uploadModel(directory, 'me/quantized', access('hf_wrong'))).rejects.toThrow(
+    /me\/quantized: the upload to .* failed: .*; .* is whole: "hf upload me\/quantized .*" sends it/,
   );
   await rm(directory, { recursive: true });
 });
@@ -94,6 +113,7 @@ test('ids, tokens and endpoints are what they must be', () => {
   expect(['a/b', 'Org-1/model.v2_x'].every(isHubId)).toBe(true);
   expect(['a', 'a/b/c', '../b', './b', '/a/b', 'a/..', 'C:\\a/b'].some(isHubId)).toBe(false);
   expect(() => checkUpload('a/b', access())).toThrow(/needs a token in HF_TOKEN/);
+  expect(() => checkUpload('a/b', access('t'))).toThrow(/HF_TOKEN is no token of the Hub: one begins with hf_/);
   expect(() => checkUpload('b', access('t'))).toThrow(/organization\/name is needed/);
   expect(hubAccess({ HF_ENDPOINT: 'https://mirror/', HF_TOKEN: 't' })).toEqual({
     endpoint: 'https://mirror',

@@ -40,6 +40,12 @@ test('samples come in order, cut, short ones kept, empty ones not', () => {
   expect(() => sample({ kind: 'samples', texts: [''] })).toThrow(/no text with a token/);
 });
 
+test('texts of nothing but blanks are empty, though a tokenizer puts its first token before them', () => {
+  const encode = (text: string) => [1, ...[...text].map((character) => character.codePointAt(0)!)];
+  expect(sample({ kind: 'samples', texts: ['', 'x', ' \n'] }, { encode })).toEqual([[1, 120]]);
+  expect(() => sample({ kind: 'samples', texts: ['', ' '] }, { encode })).toThrow(/data: holds no text with a token/);
+});
+
 test('documents that are too short are drawn again, and none long enough is an error', () => {
   const texts = ['ab', 'abcdefgh', 'a'];
   for (const window of sample({ kind: 'documents', texts }, { samples: 20 })) expect(window).toHaveLength(4);

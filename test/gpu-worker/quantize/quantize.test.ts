@@ -182,6 +182,26 @@ describe('bad input', () => {
     await expectRefusal(quantize('--upload-to-model-id', 'a/b'), 2, /needs a token in HF_TOKEN/);
   });
 
+  test('a tokenizer that is of another model', async () => {
+    const model = join(directory, 'model');
+    await cp(join(ROOT, 'test/fixtures/architectures/llama'), model, { recursive: true });
+    await cp(join(MODEL, 'tokenizer.json'), join(model, 'tokenizer.json'));
+    await expectRefusal(
+      nibble(['quantize', model, out(), '--dataset', data, '--groupsize', '32']),
+      1,
+      /tokenizer\.json: gives the token \d+ for the calibration data; the model has 64, from 0/,
+    );
+  });
+
+  test('an OUT where nothing can be', async () => {
+    const under = join(data, 'out');
+    const { code, stderr } = await nibble(['quantize', MODEL, under, '--dataset', data, '--nsamples', '1']);
+    expect([code, stderr]).toEqual([
+      1,
+      `nibble quantize: ${under}: what is finished cannot be written beside it: ENOTDIR\n`,
+    ]);
+  });
+
   test('a disk that takes no more leaves no OUT, and says that the same command goes on', async () => {
     // RLIMIT_FSIZE, in units of 512 or 1024 bytes: the first layer's file does not fit.
     const command = `trap '' XFSZ; ulimit -f 64; exec "$0" "$@"`;
@@ -240,4 +260,8 @@ test('a lone layer: its weight and Hessian in, its packed tensors out, as `dequa
   const { quantization } = JSON.parse((await nibble(['inspect', packed, '--json'])).stdout);
   expect(quantization).toMatchObject({ bits: 4, group_size: 32, desc_act: true, sym: false });
   expect((await nibble(['dequantize', packed, join(directory, 'plain.safetensors')])).code).toBe(0);
+  for (const flag of ['--eval', '--upload-to-model-id']) {
+    const { code, stderr } = await nibble(['quantize', layer, packed, '--force', flag, 'me/x']);
+    expect([code, stderr]).toEqual([2, `nibble quantize: ${flag} is for whole models; ${layer} is one layer\n`]);
+  }
 });

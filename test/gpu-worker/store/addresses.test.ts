@@ -57,6 +57,7 @@ describe('manifests', () => {
     ['another format', (json) => ({ ...json, format: 'x' }), 's3://b/m: format: '],
     ['no files', (json) => ({ ...json, files: [] }), 's3://b/m: files: '],
     ['a path that climbs', (json) => ({ ...json, files: [{ ...file, name: '../x' }] }), 's3://b/m: files.0.name: '],
+    ['a path', (json) => ({ ...json, files: [{ ...file, name: 'a\\b' }] }), 's3://b/m: files.0.name: '],
     ['a hidden file', (json) => ({ ...json, files: [{ ...file, name: '.bashrc' }] }), 's3://b/m: files.0.name: '],
     [
       'too few checksums',

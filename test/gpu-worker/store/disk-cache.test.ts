@@ -91,6 +91,20 @@ describe('DiskCache', () => {
     for (let i = 0; i < 8; i++) expect(await ask(again, String(i), i)).toBe(i < 3 ? 'disk' : 'fetched');
   });
 
+  test('the limit holds for chunks that come at once, and for processes that do not know of each other', async () => {
+    const limit = 6 * FILE_BYTES;
+    const caches = [open(limit), open(limit)];
+    // Both know what is there before the other adds to it.
+    for (const cache of caches) await ask(cache, 'first', 0);
+    for (let round = 0; round < 4; round++)
+      for (const [i, cache] of caches.entries()) await ask(cache, `${i} ${round}`, round);
+    expect((await files()).length).toBeLessThanOrEqual(6);
+    await rm(directory, { recursive: true });
+    const one = open(limit);
+    await Promise.all(Array.from({ length: 12 }, (_, i) => ask(one, String(i), i)));
+    expect((await files()).length).toBeLessThanOrEqual(6);
+  });
+
   test('many at once, in two caches on one directory, fetch each chunk once', async () => {
     const caches = [open(), open()];
     const asked = await Promise.all(Array.from({ length: 40 }, (_, i) => ask(caches[i % 2]!, String(i >> 2), i >> 2)));

@@ -107,6 +107,20 @@ describe('a fault that stays is one sentence and exit code 1', () => {
     );
   });
 
+  test('a bucket of another region, which the store names', async () => {
+    s3.proxy.spoil(
+      { kind: 'status', status: 301, code: 'PermanentRedirect' },
+      { method: 'HEAD', path: /./, times: 1e9 },
+    );
+    const { code, stderr } = await load(noDisk);
+    expect([code, stderr]).toEqual([
+      1,
+      expect.stringMatching(
+        /: could not be read: the bucket lies in another region than auto; set AWS_REGION to its own\n$/,
+      ),
+    ]);
+  });
+
   test('every connection cut at once', async () => {
     s3.proxy.spoil({ kind: 'cut', afterBytes: 0 }, { times: 1e9 });
     const { code, stderr } = await load(noDisk);
@@ -133,7 +147,7 @@ describe('a fault that stays is one sentence and exit code 1', () => {
     const { code, stderr } = await load(['--model-id', `s3://${BUCKET}/damaged`]);
     expect(code).toBe(1);
     expect(stderr).toMatch(
-      /^nibble generate: s3:\/\/nibble-weights\/damaged\/model.safetensors: bytes \[4194304, 8388608\) have the checksum [0-9a-f]{8}, the manifest says [0-9a-f]{8}; push the model again\n$/,
+      /^nibble generate: s3:\/\/nibble-weights\/damaged\/model.safetensors: bytes \[4194304, 8388608\) have the checksum [0-9a-f]{8}, the manifest says [0-9a-f]{8}; nibble weights push --force sends it again\n$/,
     );
   });
 
@@ -161,6 +175,12 @@ describe('a fault that stays is one sentence and exit code 1', () => {
       { AWS_ENDPOINT_URL_S3: 'http://127.0.0.1:9' },
       ADDRESS,
       /could not be read: the connection failed \(ECONNREFUSED\), 6 times in a row\n$/,
+    ],
+    [
+      'no URL',
+      { AWS_ENDPOINT_URL_S3: 'minio:9000' },
+      ADDRESS,
+      /the endpoint "minio:9000" is no http\(s\) URL \(see AWS_ENDPOINT_URL_S3\)\n$/,
     ],
     [
       'no credentials',

@@ -3,6 +3,7 @@ import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import process from 'node:process';
+import { DeleteObjectCommand, S3Client } from '@aws-sdk/client-s3';
 import { LOCAL_BUCKET, type LocalEdge, startLocalEdge } from '../../../gpu-worker/local-edge.ts';
 import { openLocalModel } from '../../../gpu-worker/store/local.ts';
 import { type Published, publish } from '../../../gpu-worker/store/publish.ts';
@@ -54,6 +55,18 @@ export class LocalS3 {
     } finally {
       await files.close();
     }
+  }
+
+  /** An object that somebody deletes. */
+  async remove(key: string): Promise<void> {
+    const client = new S3Client({
+      endpoint: this.direct.endpoint,
+      credentials: this.direct,
+      region: 'auto',
+      forcePathStyle: true,
+    });
+    await client.send(new DeleteObjectCommand({ Bucket: BUCKET, Key: key }));
+    client.destroy();
   }
 
   async stop(): Promise<void> {

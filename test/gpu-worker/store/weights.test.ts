@@ -64,6 +64,28 @@ describe('nibble weights', () => {
     expect(there).toEqual(here);
   });
 
+  test('a model, or a lone layer, is quantized from there as from this disk; a second run fetches nothing', async () => {
+    const texts = join(s3.directory, 'texts.json');
+    await writeFile(texts, '["Once upon a time, there was a kind fox named Milo."]');
+    await s3.push(F16, 'to/quantize');
+    const outs = ['here', 'there', 'again'].map((name) => join(s3.directory, name));
+    for (const [i, model] of [F16, `${AT}/to/quantize`, `${AT}/to/quantize`].entries()) {
+      s3.proxy.reset();
+      expect(await json('quantize', model, outs[i]!, '--dataset', texts)).toMatchObject({ quantized: 28 });
+    }
+    expect(s3.proxy.blobReads).toBe(0);
+    const [here, ...others] = await Promise.all(outs.map((out) => readFile(join(out, 'model.safetensors'))));
+    for (const other of others) expect(Buffer.compare(other, here!)).toBe(0);
+    const layer = join(F16, '../../../test/fixtures/gptq/solver/w4-g32-asym-act.safetensors');
+    const bucket = new S3Bucket(BUCKET, s3.direct);
+    await bucket.writeSmall('layers/one.safetensors', await readFile(layer), 'application/octet-stream');
+    bucket.close();
+    const packed = join(s3.directory, 'packed.safetensors');
+    expect(await json('quantize', `${AT}/layers/one.safetensors`, packed, '--groupsize', '32')).toMatchObject({
+      damping: 0.01,
+    });
+  });
+
   test('a second push of the same files sends none; one of changed files sends those, and who read the first goes on', async () => {
     const copy = join(s3.directory, 'changing');
     await cp(F16, copy, { recursive: true });
@@ -87,12 +109,59 @@ describe('nibble weights', () => {
     const { code, stderr } = await run('weights', 'verify', `${AT}/broken`);
     expect(code).toBe(1);
     expect(stderr).toMatch(
-      /^nibble weights: s3:\/\/nibble-weights\/broken: 1 of 5 files are damaged; the first: s3:\/\/nibble-weights\/broken\/model.safetensors: bytes \[0, 4194304\) have the checksum [0-9a-f]{8}, the manifest says [0-9a-f]{8}; push the model again\n$/,
+      /^nibble weights: s3:\/\/nibble-weights\/broken: 1 of 5 files are damaged; the first: s3:\/\/nibble-weights\/broken\/model.safetensors: bytes \[0, 4194304\) have the checksum [0-9a-f]{8}, the manifest says [0-9a-f]{8}; nibble weights push --force sends it again\n$/,
     );
     const report = await nibble(['weights', 'verify', `${AT}/broken`, '--json'], s3.environment);
     expect(JSON.parse(report.stdout).broken).toEqual([
       { file: 'model.safetensors', reason: expect.stringContaining('have the checksum') },
     ]);
+  });
+
+  test('what is damaged is whole again after push --force, as its sentence says', async () => {
+    await s3.push(F16, 'mended');
+    const bucket = new S3Bucket(BUCKET, s3.direct);
+    const [largest] = (await bucket.list('mended/blobs/')).sort((a, b) => b.bytes - a.bytes);
+    await bucket.writeSmall(largest!.key, new Uint8Array(largest!.bytes), 'application/octet-stream');
+    bucket.close();
+    const { stderr } = await run('weights', 'verify', `${AT}/mended`);
+    expect(stderr).toMatch(/; nibble weights push --force sends it again\n$/);
+    const pushed = await json('weights', 'push', F16, `${AT}/mended`, '--force');
+    expect(pushed.sent_bytes).toBe(pushed.bytes);
+    expect((await json('weights', 'verify', `${AT}/mended`)).broken).toEqual([]);
+  });
+
+  test('files of unusual names go and come; one that no system would take is refused before anything is sent', async () => {
+    const model = join(s3.directory, 'unusual');
+    await cp(F16, model, { recursive: true });
+    for (const name of ['notes (1), über.md', 'README~']) await writeFile(join(model, name), 'text');
+    expect(await json('weights', 'push', model, `${AT}/unusual`)).toMatchObject({ files: 7 });
+    expect(await json('weights', 'verify', `${AT}/unusual`)).toMatchObject({ files: 7, broken: [] });
+    expect(await json('weights', 'pull', `${AT}/unusual`, join(s3.directory, 'usual'))).toMatchObject({ files: 7 });
+    await writeFile(join(model, 'a\\b.md'), 'text');
+    expect(await run('weights', 'push', model, `${AT}/refused`)).toEqual({
+      code: 1,
+      stdout: '',
+      stderr: `nibble weights: ${model}: a file is named "a\\b.md", which not every system takes; rename or remove it\n`,
+    });
+    expect((await json('weights', 'list', `${AT}/refused`)).models).toEqual([]);
+  });
+
+  test('a list shows what is well beside what is not, and ends with 1', async () => {
+    await s3.push(F16, 'listed/good');
+    const bad = await s3.push(F16, 'listed/bad');
+    const bucket = new S3Bucket(BUCKET, s3.direct);
+    await bucket.writeSmall(`listed/bad/manifests/${bad.id}.json`, new Uint8Array(10), 'application/json');
+    bucket.close();
+    const { code, stdout, stderr } = await run('weights', 'list', `${AT}/listed`, '--json');
+    expect([code, stderr]).toEqual([
+      1,
+      expect.stringMatching(
+        /^nibble weights: s3:\/\/nibble-weights\/listed: 1 of 2 models cannot be read; the first: .*\/bad\/manifests\/.*: has the SHA-256 [0-9a-f]{64}; its name says [0-9a-f]{64}\n$/,
+      ),
+    ]);
+    const { models, broken } = JSON.parse(stdout);
+    expect(models).toMatchObject([{ address: `${AT}/listed/good` }]);
+    expect(broken).toEqual([{ address: `${AT}/listed/bad`, reason: expect.stringContaining('has the SHA-256') }]);
   });
 
   test('files that anybody uploaded, without a manifest, load too; a lone file is inspected', async () => {
@@ -149,9 +218,9 @@ describe('nibble weights', () => {
       'nibble weights: --revision is for nibble weights push\n',
     ],
     [
-      ['quantize', `${AT}/x`, '/tmp/never', '--dataset', 'texts.json'],
-      2,
-      `nibble quantize: ${AT}/x has to be on this disk for this; nibble weights pull fetches it\n`,
+      ['quantize', `${AT}/nothing`, '/tmp/never', '--dataset', 'texts.json'],
+      1,
+      `nibble quantize: ${AT}/nothing: there is no model: no object lies there (nibble weights push publishes one)\n`,
     ],
     [
       ['dev', '--no-worker', '--store', 's3'],
@@ -196,6 +265,33 @@ describe('--weights-cache', () => {
       expect(models.filter((model: { quantization: string }) => model.quantization === method)).toHaveLength(1);
     },
   );
+
+  test.for([
+    ['damaged', 'have the checksum'],
+    ['gone', 'there is no such object'],
+  ] as const)('weights that are %s there cost a line and a second load, and are mended', async ([what, why]) => {
+    const flags = ['--quantize', 'bitsandbytes-nf4', '--weights-cache', `${AT}/worn-${what}`];
+    const first = await generate(F16, ...flags);
+    const bucket = new S3Bucket(BUCKET, s3.direct);
+    const blobs = (await bucket.list(`worn-${what}/`)).filter(({ key }) => key.includes('/blobs/'));
+    const [largest] = blobs.sort((a, b) => b.bytes - a.bytes);
+    if (what === 'damaged')
+      await bucket.writeSmall(largest!.key, new Uint8Array(largest!.bytes), 'application/octet-stream');
+    else await s3.remove(largest!.key);
+    bucket.close();
+    const second = await generate(F16, ...flags);
+    expect(second.code).toBe(0);
+    expect(second.stderr.trim().split('\n')).toEqual([
+      expect.stringMatching(/^loading from the weights cache: /),
+      expect.stringMatching(
+        new RegExp(`^the weights cache cannot be used: .*${why}.*; the model is loaded without it$`),
+      ),
+      expect.stringMatching(/^the weights cache has it now: /),
+    ]);
+    expect(JSON.parse(second.stdout).logprobs).toEqual(JSON.parse(first.stdout).logprobs);
+    const third = await generate(F16, ...flags);
+    expect([third.code, third.stderr]).toEqual([0, expect.stringMatching(/^loading from the weights cache: .*\n$/)]);
+  });
 
   test('another model of the same name has another place', async () => {
     const other = join(s3.directory, 'other', 'f16');
