@@ -15,6 +15,7 @@ import type { Tokenizer } from '../core/text/tokenizer.ts';
 import { backendChoice, openBackend } from './backends.ts';
 import type { Options } from './command-line.ts';
 import { progressBar } from './progress.ts';
+import { releasing } from './released-weights.ts';
 import type { PackedRecorder } from './store/packed-model.ts';
 import { type CachedModel, openCachedModel } from './store/weights-cache.ts';
 
@@ -76,10 +77,12 @@ export async function loadModelOn(
     const loading = async () => {
       const recorder = method === null ? null : await cached.record(checkpoint, method);
       checkpoint.expect?.(loadOrder(checkpoint.tensors.keys(), config));
+      // The reference computes with the checkpoint's own arrays.
+      const loads = backend.name === 'reference' ? backend : releasing(backend);
       const weights = await loadModelWeights(checkpoint, {
         config,
         quantization,
-        backend: recorder === null ? backend : recorded(backend, recorder),
+        backend: recorder === null ? loads : recorded(loads, recorder),
         headBits,
         onTensor: progressBar('Loading'),
       });
@@ -107,7 +110,10 @@ export async function loadModelOn(
 }
 
 /** The backend, with every linear shown to the recorder on its way. */
-function recorded(backend: Backend, recorder: PackedRecorder): Pick<Backend, 'loadLinear' | 'loadVector' | 'join'> {
+function recorded(
+  backend: Pick<Backend, 'loadLinear' | 'loadVector' | 'join'>,
+  recorder: PackedRecorder,
+): Pick<Backend, 'loadLinear' | 'loadVector' | 'join'> {
   return {
     async loadLinear(weight, label) {
       await recorder.record(label, weight);
