@@ -1,7 +1,7 @@
 /** HostMemory: the most that a process holds beside what its device's buffers take, by a thread that looks while the first is busy. Linux only. */
 import { openSync, readSync } from 'node:fs';
 import { Worker } from 'node:worker_threads';
-import type { Gpu } from '../gpu-worker/webgpu/gpu.ts';
+import type { WebGpuBackend } from '../gpu-worker/webgpu/backend.ts';
 
 /** Of the memory that is shared with the thread: i32 words. `device` and `peak` are KiB; `turn` is odd while a buffer is being counted. */
 export const WORDS = { device: 0, peak: 1, turn: 2, stopped: 3, count: 4 } as const;
@@ -17,11 +17,13 @@ export interface HostMemory {
 }
 
 /**
- * A software device keeps its buffers in the process's memory, where only their sizes tell them apart: each is made resident beforeXX A real device's memory is not the process's, and nothing is taken off.
+ * A software device keeps its buffers in the process's memory, where only their sizes tell them apart: each is made resident before it
+ * is counted, so that no page counts as the device's that is not there yet. Buffers that are used again for every upload count as the
+ * host's. A real device's memory is not the process's, and nothing is taken off.
  */
-export async function watchHostMemory(gpu: Gpu): Promise<HostMemory> {
+export async function watchHostMemory(backend: WebGpuBackend): Promise<HostMemory> {
   const words = new Int32Array(new SharedArrayBuffer(4 * WORDS.count));
-  if (gpu.opened.isSoftware) countBuffers(gpu, words);
+  if (backend.gpu.opened.isSoftware) countBuffers(backend, words);
   const thread = new Worker(new URL('./host-memory-thread.ts', import.meta.url), { workerData: words });
   // The thread's own memory comes before.
   await new Promise((ready, failed) => thread.once('message', ready).once('error', failed));
@@ -46,19 +48,23 @@ export function residentKib(): number {
   return pages * PAGE_KIB;
 }
 
-function countBuffers(gpu: Gpu, words: Int32Array): void {
-  const make = gpu.permanent.bind(gpu);
-  const wait = gpu.idle.bind(gpu);
+function countBuffers(backend: WebGpuBackend, words: Int32Array): void {
+  const { gpu } = backend;
+  const [make, join] = [gpu.permanent.bind(gpu), backend.join.bind(backend)];
+  /** After a submit that uses the buffer, or none; nothing is measured until the device has passed it. */
+  const settle = async (buffer: GPUBuffer | null) => {
+    const { device, queue } = gpu.opened;
+    const encoder = device.createCommandEncoder();
+    if (buffer !== null) encoder.clearBuffer(buffer);
+    queue.submit([encoder.finish()]);
+    await gpu.idle();
+  };
   let leavingKib = 0;
   gpu.permanent = async (bytes, what) => {
     const buffer = await make(bytes, what);
-    Atomics.add(words, WORDS.turn, 1);
-    const { device, queue } = gpu.opened;
-    const encoder = device.createCommandEncoder();
-    encoder.clearBuffer(buffer);
-    queue.submit([encoder.finish()]);
-    await gpu.idle();
     const kib = Math.ceil(buffer.size / 1024);
+    Atomics.add(words, WORDS.turn, 1);
+    await settle(buffer);
     Atomics.add(words, WORDS.device, kib);
     Atomics.add(words, WORDS.turn, 1);
     const destroy = buffer.destroy.bind(buffer);
@@ -68,11 +74,13 @@ function countBuffers(gpu: Gpu, words: Int32Array): void {
     };
     return buffer;
   };
-  // Dawn frees a destroyed buffer's memory once the queue has passed it.
-  gpu.idle = async () => {
-    const passedKib = leavingKib;
-    await wait();
-    Atomics.sub(words, WORDS.device, passedKib);
-    leavingKib -= passedKib;
+  // What it joined is destroyed, and Dawn frees that when a later submit has passed.
+  backend.join = async (weights) => {
+    await join(weights);
+    Atomics.add(words, WORDS.turn, 1);
+    for (let round = 0; round < 2; round++) await settle(null);
+    Atomics.sub(words, WORDS.device, leavingKib);
+    leavingKib = 0;
+    Atomics.add(words, WORDS.turn, 1);
   };
 }

@@ -38,7 +38,7 @@ const model = await loadModelOn(
   },
   async () => {
     const backend = await openAnyGpu(backendChoice(options));
-    watch = await watchHostMemory(backend.gpu);
+    watch = await watchHostMemory(backend);
     startMs = performance.now();
     return backend;
   },
