@@ -1,6 +1,9 @@
 /** RandomModel: a Llama of any size with random weights, in Hugging Face layout. What loads and runs, and says nothing. */
 import { mkdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
+import process from 'node:process';
+import { parseArgs } from 'node:util';
+import { parseShape } from '../gpu-worker/bench/shape.ts';
 import { writeSafetensors } from '../gpu-worker/safetensors-file.ts';
 
 export interface RandomShape {
@@ -165,4 +168,25 @@ function xorshift(state: number): number {
   const a = state ^ (state << 13);
   const b = a ^ (a >>> 17);
   return b ^ (b << 5);
+}
+
+// random-model.ts DIRECTORY --shape hidden,layers,ffn,heads,kvHeads,vocab [--linears f16|gptq] [--head tied|own] [--files 1]
+if (process.argv[1] === import.meta.filename) {
+  const { values, positionals } = parseArgs({
+    allowPositionals: true,
+    options: {
+      shape: { type: 'string', default: '768,12,2048,12,4,32000' },
+      linears: { type: 'string', default: PLAIN.linears },
+      head: { type: 'string', default: PLAIN.head },
+      files: { type: 'string', default: String(PLAIN.files) },
+    },
+  });
+  const { ffn, ...shape } = parseShape(values.shape);
+  const layout = {
+    linears: values.linears === 'gptq' ? 'gptq' : 'f16',
+    head: values.head === 'own' ? 'own' : 'tied',
+    files: Number(values.files),
+  } as const;
+  const bytes = await writeRandomModel(positionals[0]!, { ...shape, intermediate: ffn }, 1, layout);
+  console.log(`${positionals[0]}: ${bytes} bytes`);
 }
