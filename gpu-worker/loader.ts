@@ -15,7 +15,11 @@ import type { Tokenizer } from '../core/text/tokenizer.ts';
 import { backendChoice, openBackend } from './backends.ts';
 import type { Options } from './command-line.ts';
 import { progressBar } from './progress.ts';
+<<<<<<< HEAD
 import { log } from './store/open-model.ts';
+=======
+import { releasing } from './released-weights.ts';
+>>>>>>> e2908c5875876b3993d7904dd5ff4506d01fbfde
 import type { PackedRecorder } from './store/packed-model.ts';
 import { type CachedModel, openCachedModel } from './store/weights-cache.ts';
 
@@ -91,10 +95,12 @@ export async function loadModelOn(
     const loading = async () => {
       const recorder = method === null ? null : await cached.record(checkpoint, method);
       checkpoint.expect?.(loadOrder(checkpoint.tensors.keys(), config));
+      // The reference computes with the checkpoint's own arrays.
+      const loads = backend.name === 'reference' ? backend : releasing(backend);
       const weights = await loadModelWeights(checkpoint, {
         config,
         quantization,
-        backend: recorder === null ? backend : recorded(backend, recorder),
+        backend: recorder === null ? loads : recorded(loads, recorder),
         headBits,
         onTensor: progressBar('Loading'),
       });
@@ -122,7 +128,10 @@ export async function loadModelOn(
 }
 
 /** The backend, with every linear shown to the recorder on its way. */
-function recorded(backend: Backend, recorder: PackedRecorder): Pick<Backend, 'loadLinear' | 'loadVector' | 'join'> {
+function recorded(
+  backend: Pick<Backend, 'loadLinear' | 'loadVector' | 'join'>,
+  recorder: PackedRecorder,
+): Pick<Backend, 'loadLinear' | 'loadVector' | 'join'> {
   return {
     async loadLinear(weight, label) {
       await recorder.record(label, weight);

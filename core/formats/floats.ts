@@ -1,5 +1,5 @@
 /** Floats: a checkpoint's little-endian float tensors as f32. */
-import { bf16ToF32Array, f16ToF32Array } from './half.ts';
+import { bf16IntoF32, bf16ToF32Array, f16IntoF32, f16ToF32Array } from './half.ts';
 
 export type FloatDtype = 'f32' | 'f16' | 'bf16';
 
@@ -7,6 +7,24 @@ export type FloatDtype = 'f32' | 'f16' | 'bf16';
 export function floatsOf(bytes: Uint8Array, dtype: FloatDtype): Float32Array {
   // Typed arrays need an aligned start.
   return floatsIn(bytes.slice().buffer, dtype);
+}
+
+/** The same into `values`, which is as long. */
+export function readFloats(bytes: Uint8Array, dtype: FloatDtype, values: Float32Array): void {
+  const { buffer, byteOffset } = bytes.byteOffset % 4 === 0 ? bytes : bytes.slice();
+  switch (dtype) {
+    case 'f32':
+      values.set(new Float32Array(buffer, byteOffset, values.length));
+      return;
+    case 'f16':
+      f16IntoF32(new Uint16Array(buffer, byteOffset, values.length), values);
+      return;
+    case 'bf16':
+      bf16IntoF32(new Uint16Array(buffer, byteOffset, values.length), values);
+      return;
+    default:
+      dtype satisfies never;
+  }
 }
 
 /** The same of a whole buffer, which f32 shares instead of copying. */

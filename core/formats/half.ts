@@ -48,22 +48,32 @@ export function f32ToBf16(value: number): number {
 /** bits [n] → values [n] */
 export function f16ToF32Array(bits: Uint16Array): Float32Array {
   const values = new Float32Array(bits.length);
-  const words = new Uint32Array(values.buffer);
+  f16IntoF32(bits, values);
+  return values;
+}
+
+/** The same into `values` [n]. */
+export function f16IntoF32(bits: Uint16Array, values: Float32Array): void {
+  const words = new Uint32Array(values.buffer, values.byteOffset, values.length);
   for (let i = 0; i < bits.length; i++) {
     const half = bits[i]!;
     words[i] = ((half & 0x8000) << 16) | ((half & 0x7fff) << 13);
     if ((half & 0x7c00) === 0x7c00) words[i]! |= 0x7f800000;
     else values[i]! *= F16_REBIAS;
   }
-  return values;
 }
 
 /** bits [n] → values [n] */
 export function bf16ToF32Array(bits: Uint16Array): Float32Array {
   const values = new Float32Array(bits.length);
-  const words = new Uint32Array(values.buffer);
-  for (let i = 0; i < bits.length; i++) words[i] = bits[i]! << 16;
+  bf16IntoF32(bits, values);
   return values;
+}
+
+/** The same into `values` [n]. */
+export function bf16IntoF32(bits: Uint16Array, values: Float32Array): void {
+  const words = new Uint32Array(values.buffer, values.byteOffset, values.length);
+  for (let i = 0; i < bits.length; i++) words[i] = bits[i]! << 16;
 }
 
 /** values [n] → bits [n] */

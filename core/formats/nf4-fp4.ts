@@ -42,6 +42,33 @@ function midpoints(type: Bnb4Type): Float32Array {
   return Float32Array.from({ length: 15 }, (_, rank) => Math.fround(value(rank) + value(rank + 1)) / 2);
 }
 
+/** Of −1 to 1: so narrow that no two midpoints share one. */
+const STEPS_PER_UNIT = 1024;
+
+/** By step: the midpoint that may lie in it or is the next above it (none: infinity), and the codes below and above that. */
+interface Steps {
+  bounds: Float32Array;
+  below: Uint8Array;
+  above: Uint8Array;
+}
+
+const STEPS: Readonly<Record<Bnb4Type, Steps>> = { nf4: stepsOf('nf4'), fp4: stepsOf('fp4') };
+
+function stepsOf(type: Bnb4Type): Steps {
+  const count = 2 * STEPS_PER_UNIT + 1;
+  // Where the sum that counts steps is rounded up, a value lies below its step by less than this.
+  const slack = 1e-9;
+  const ranks = Array.from(
+    { length: count },
+    (_, step) => MIDPOINTS[type].filter((middle) => middle < step / STEPS_PER_UNIT - 1 - slack).length,
+  );
+  return {
+    bounds: Float32Array.from(ranks, (rank) => MIDPOINTS[type][rank] ?? Number.POSITIVE_INFINITY),
+    below: Uint8Array.from(ranks, (rank) => RISING[type][rank]!),
+    above: Uint8Array.from(ranks, (rank) => RISING[type][rank + 1] ?? 0),
+  };
+}
+
 /** The least divisor: 1e-38 as f32, as in bitsandbytes. */
 const LEAST_ABSMAX = Math.fround(1e-38);
 
@@ -55,30 +82,29 @@ export function quantizeBnb4(
   type: Bnb4Type,
   blockSize: number,
 ): { packed: Uint8Array; absmax: Float32Array } {
-  const [bounds, codes] = [MIDPOINTS[type], RISING[type]];
+  const { bounds, below, above } = STEPS[type];
   const packed = new Uint8Array(Math.ceil(values.length / 2));
   const absmax = new Float32Array(Math.ceil(values.length / blockSize));
-  const put = (i: number, code: number) => {
-    packed[i >> 1]! |= i % 2 === 0 ? code << 4 : code;
-  };
   for (let block = 0; block < absmax.length; block++) {
     const begin = block * blockSize;
     const end = Math.min(begin + blockSize, values.length);
     let largest = 0;
-    for (let i = begin; i < end; i++) largest = Math.max(largest, Math.abs(values[i]!));
+    for (let i = begin; i < end; i++) {
+      const magnitude = Math.abs(values[i]!);
+      if (magnitude > largest) largest = magnitude;
+    }
     const divisor = Math.max(largest, LEAST_ABSMAX);
     const isWhole = end - begin === blockSize;
     absmax[block] = isWhole ? largest : divisor;
     const inverse = Math.fround(1 / divisor);
     for (let i = begin; i < end; i++) {
       const scaled = Math.fround(isWhole ? values[i]! * inverse : values[i]! / divisor);
-      // Binary search: the number of midpoints below the value.
-      let rank = 0;
-      for (let stride = 8; stride > 0; stride >>= 1) if (bounds[rank + stride - 1]! < scaled) rank += stride;
-      put(i, codes[rank]!);
+      const step = ((scaled + 1) * STEPS_PER_UNIT) | 0;
+      const code = bounds[step]! < scaled ? above[step]! : below[step]!;
+      packed[i >> 1]! |= (i & 1) === 0 ? code << 4 : code;
     }
   }
-  if (values.length % 2 === 1) put(values.length, codes[7]!);
+  if (values.length % 2 === 1) packed[values.length >> 1]! |= RISING[type][7]!;
   return { packed, absmax };
 }
 

@@ -1,7 +1,7 @@
 /** Plain: a linear's unquantized weight and bias from a checkpoint. */
 import type { DenseWeight, GptqWeight } from '../model/backend.ts';
 import type { CheckpointFiles } from './checkpoint-index.ts';
-import { type HeadBits, requantizeTable } from './requantize.ts';
+import { type HeadBits, requantizeTable, type TableRows } from './requantize.ts';
 import { floatDtypeOf, TensorReader } from './tensor-reader.ts';
 
 export interface LinearShape {
@@ -33,13 +33,22 @@ export async function readTable(
   bits: HeadBits,
 ): Promise<DenseWeight | GptqWeight> {
   if (bits === 16) return readPlainWeight(checkpoint, prefix, { outFeatures, inFeatures, bias: 'none' });
+  return requantizeTable(plainRows(checkpoint, prefix, { outFeatures, inFeatures }), bits);
+}
+
+/** prefix.weight [out, in] in f32, f16 or bf16, to be read some rows at a time. */
+export function plainRows(
+  checkpoint: CheckpointFiles,
+  prefix: string,
+  { outFeatures, inFeatures }: Pick<LinearShape, 'outFeatures' | 'inFeatures'>,
+): TableRows {
   const tensors = new TensorReader(checkpoint, prefix, 'config.json asks');
   const entry = tensors.shaped('weight', ['F32', 'F16', 'BF16'], [outFeatures, inFeatures]);
   const { name } = entry;
   const dtype = floatDtypeOf(entry);
   const rowBytes = (entry.end - entry.begin) / outFeatures;
   const read = (first: number, count: number) => checkpoint.readRange(name, first * rowBytes, count * rowBytes);
-  return requantizeTable({ name, file: checkpoint.name, outFeatures, inFeatures, dtype, read }, bits);
+  return { name, file: checkpoint.name, outFeatures, inFeatures, dtype, read };
 }
 
 /** prefix.bias [out] as f32; null when it is absent and may be. */

@@ -7,7 +7,7 @@ import type { FileSet } from './file-set.ts';
 import { readGptqWeight } from './gptq.ts';
 import { type GptqConfig, gptqConfigOfMetadata, isConverted } from './gptq-config.ts';
 import { readGptqScalars } from './gptq-scalars.ts';
-import { type LinearShape, readPlainWeight } from './plain.ts';
+import { type LinearShape, plainRows, readBias, readPlainWeight } from './plain.ts';
 import { readQuantizationConfig } from './quantization-config.ts';
 import { type BitsandbytesMethod, quantizeLinear } from './quantize-linear.ts';
 import { tensorName } from './tensor-reader.ts';
@@ -138,7 +138,11 @@ async function readWeight(
       }
       break;
     case 'bitsandbytes':
-      return quantizeLinear(await plain(), quantization.method, checkpoint.name, tensorName(prefix, 'weight'));
+      return quantizeLinear(
+        plainRows(checkpoint, prefix, shape),
+        await readBias(checkpoint, prefix, shape),
+        quantization.method,
+      );
     default:
       return quantization satisfies never;
   }

@@ -5,6 +5,7 @@ import { basename, dirname, join, resolve } from 'node:path';
 import { NibbleError } from '../../core/errors.ts';
 import type { ByteSource } from '../../core/formats/byte-source.ts';
 import type { StoredModel } from './stored-model.ts';
+import { countYoungBytes } from './young-memory.ts';
 
 /** Of files that this process can reach by their paths. */
 export interface LocalModel extends StoredModel {
@@ -16,6 +17,8 @@ export interface LocalModel extends StoredModel {
 
 /** What identity() holds of a file at once. */
 const PIECE_BYTES = 8 << 20;
+/** Node ends the process when it is asked for 2 GiB at once, and there are embeddings larger than that. */
+const MOST_READ_BYTES = 1 << 30;
 
 export async function openLocalModel(path: string): Promise<LocalModel> {
   const full = resolve(path);
@@ -95,10 +98,12 @@ export async function openLocalModel(path: string): Promise<LocalModel> {
 
 /** May return fewer bytes only when the file ends; the format's reader reports that by tensor. */
 async function readFully(handle: FileHandle, offset: number, length: number): Promise<Uint8Array> {
+  // The tensor before it goes before this one is there.
+  countYoungBytes(length);
   const bytes = new Uint8Array(length);
   let filled = 0;
   while (filled < length) {
-    const { bytesRead } = await handle.read(bytes, filled, length - filled, offset + filled);
+    const { bytesRead } = await handle.read(bytes, filled, Math.min(MOST_READ_BYTES, length - filled), offset + filled);
     if (bytesRead === 0) break;
     filled += bytesRead;
   }

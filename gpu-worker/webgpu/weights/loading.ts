@@ -6,9 +6,9 @@ import type { Defines } from '../kernel-source.ts';
 import { foldGroups } from '../row-ops.ts';
 
 /** Most raw bytes of a weight that are on their way at a time. */
-const SLAB_BYTES = 16 << 20;
-/** Uploads between two waits for the device: Dawn keeps a copy of each until it is done. */
-const UNSETTLED_BYTES = 64 << 20;
+const SLAB_BYTES = 4 << 20;
+/** Uploads after which those before them are waited for: Dawn keeps a copy of each until it is done, so of twice as many at most. */
+const UNSETTLED_BYTES = 8 << 20;
 /** A binding is never larger, so that indices of values stay below 2^32. */
 const MOST_BINDING_BYTES = 2 ** 30;
 /** Parts and slabs begin at multiples of this many outputs: whole quads, and whole words of packed zeros and odd rows of nibbles. */
@@ -28,6 +28,8 @@ export class Loading {
   readonly #raw: (GPUBuffer | undefined)[] = [];
   #bytes = 0;
   #unsettled = 0;
+  /** Ends when the device has all uploads but the unsettled ones. */
+  #settled: Promise<void> = Promise.resolve();
 
   constructor(gpu: Gpu, label: string, bindingBytes: number) {
     this.gpu = gpu;
@@ -127,7 +129,11 @@ export class Loading {
     this.#unsettled += bytes;
     if (this.#unsettled < UNSETTLED_BYTES) return;
     this.#unsettled = 0;
-    await this.gpu.idle();
+    const earlier = this.#settled;
+    this.#settled = this.gpu.idle();
+    // Whoever waits next is told.
+    this.#settled.catch(() => {});
+    await earlier;
   }
 }
 

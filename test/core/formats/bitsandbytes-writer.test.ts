@@ -11,6 +11,7 @@ import { readQuantizationConfig } from '../../../core/formats/quantization-confi
 import { type BitsandbytesMethod, quantizeLinear } from '../../../core/formats/quantize-linear.ts';
 import { planSafetensors } from '../../../core/formats/safetensors-writer.ts';
 import type { Bnb4Weight, Int8Weight } from '../../../core/model/backend.ts';
+import { tableOf } from './table-rows.ts';
 
 /** Shapes whose last blocks are short, odd, or both. */
 const SHAPES = [
@@ -21,10 +22,13 @@ const SHAPES = [
   [260, 64],
 ] as const;
 
-function quantized(method: BitsandbytesMethod, outFeatures: number, inFeatures: number): Bnb4Weight | Int8Weight {
+function quantized(
+  method: BitsandbytesMethod,
+  outFeatures: number,
+  inFeatures: number,
+): Promise<Bnb4Weight | Int8Weight> {
   const values = Float32Array.from({ length: outFeatures * inFeatures }, (_, i) => Math.sin(i * 1.7) * (1 + (i % 13)));
-  const bytes = new Uint8Array(values.buffer);
-  return quantizeLinear({ kind: 'dense', outFeatures, inFeatures, dtype: 'f32', bytes, bias: null }, method, 'f', 'w');
+  return quantizeLinear(tableOf(values, outFeatures).table, null, method);
 }
 
 async function asCheckpoint(tensors: WrittenTensor[]): Promise<CheckpointFiles> {
@@ -43,14 +47,14 @@ async function asCheckpoint(tensors: WrittenTensor[]): Promise<CheckpointFiles> 
 describe('a quantized linear that was written', () => {
   test.for(SHAPES)('[%i, %i] NF4 and FP4 are read back bit for bit', async ([outFeatures, inFeatures]) => {
     for (const method of ['nf4', 'fp4'] as const) {
-      const weight = quantized(method, outFeatures, inFeatures);
+      const weight = await quantized(method, outFeatures, inFeatures);
       const checkpoint = await asCheckpoint(bitsandbytesTensors('layer.q', weight as Bnb4Weight, 'f16'));
       expect(await readBnb4Weight(checkpoint, 'layer.q')).toEqual(weight);
     }
   });
 
   test.for(SHAPES)('[%i, %i] int8 too', async ([outFeatures, inFeatures]) => {
-    const weight = quantized('int8', outFeatures, inFeatures) as Int8Weight;
+    const weight = (await quantized('int8', outFeatures, inFeatures)) as Int8Weight;
     const checkpoint = await asCheckpoint(bitsandbytesTensors('layer.q', weight, 'bf16'));
     expect(await readInt8Weight(checkpoint, 'layer.q', weight.threshold)).toEqual(weight);
   });

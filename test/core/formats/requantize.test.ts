@@ -1,29 +1,9 @@
 import { describe, expect, test } from 'vitest';
 import { dequantizeGptq } from '../../../core/formats/gptq.ts';
 import { f16ToF32, f32ToF16Array } from '../../../core/formats/half.ts';
-import { requantizeTable, type TableRows } from '../../../core/formats/requantize.ts';
+import { requantizeTable } from '../../../core/formats/requantize.ts';
 import { randomOf } from './random.ts';
-
-/** A table in memory that remembers how its rows were read. */
-function tableOf(values: Float32Array, outFeatures: number, dtype: 'f32' | 'f16' = 'f32') {
-  const inFeatures = values.length / outFeatures;
-  const array = dtype === 'f32' ? values : f32ToF16Array(values);
-  const bytes = new Uint8Array(array.buffer);
-  const rowBytes = bytes.length / outFeatures;
-  const reads: [number, number][] = [];
-  const table: TableRows = {
-    name: 'embedding.weight',
-    file: 'in memory',
-    outFeatures,
-    inFeatures,
-    dtype,
-    async read(first, count) {
-      reads.push([first, count]);
-      return bytes.slice(first * rowBytes, (first + count) * rowBytes);
-    },
-  };
-  return { table, reads };
-}
+import { tableOf } from './table-rows.ts';
 
 function gaussian(count: number, seed: number): Float32Array {
   const random = randomOf(seed);

@@ -1,5 +1,6 @@
 import { describe, expect, test } from 'vitest';
 import { quantizeLinear } from '../../../core/formats/quantize-linear.ts';
+import { tableOf } from '../formats/table-rows.ts';
 import {
   FIXTURES,
   type Fixture,
@@ -16,11 +17,8 @@ const REFERENCE_TOLERANCE = 1e-3;
 /** wasm rounds activations to int8 for each packed product (about 0.4% each), and two or three layers add up. The acceptance asks for this. */
 const WASM_TOLERANCE = 3e-2;
 
-const quantized4 = (method: 'nf4' | 'fp4') => (values: Float32Array, outFeatures: number, inFeatures: number) => {
-  const bytes = new Uint8Array(values.slice().buffer);
-  const dense = { kind: 'dense', outFeatures, inFeatures, dtype: 'f32', bytes, bias: null } as const;
-  return quantizeLinear(dense, method, 'in memory', 'weight');
-};
+const quantized4 = (method: 'nf4' | 'fp4') => (values: Float32Array, outFeatures: number) =>
+  quantizeLinear(tableOf(values.slice(), outFeatures).table, null, method);
 
 async function plainLogits(fixture: Fixture, quantize: Parameters<typeof dequantisedCheckpoint>[1]) {
   const checkpoint = await dequantisedCheckpoint(fixture, quantize);

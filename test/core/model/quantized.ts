@@ -22,11 +22,18 @@ export const GPTQ_CONFIG: GptqConfig = {
 
 type Tensors = Map<string, { dtype: Dtype; shape: readonly number[]; bytes: Uint8Array }>;
 
+type QuantizeLinear = (
+  values: Float32Array,
+  outFeatures: number,
+  inFeatures: number,
+  prefix: string,
+) => LinearWeight | Promise<LinearWeight>;
+
 /** The fixture's checkpoint with every linear of its layers as `quantize` packs it, then written by `write`. */
 async function rewritten(
   { config, checkpoint }: Fixture,
   write: (prefix: string, weight: LinearWeight, tensors: Tensors) => void,
-  quantize: (values: Float32Array, outFeatures: number, inFeatures: number, prefix: string) => LinearWeight,
+  quantize: QuantizeLinear,
 ): Promise<CheckpointFiles> {
   const tensors: Tensors = new Map();
   for (const [name, { dtype, shape }] of checkpoint.tensors) {
@@ -39,7 +46,7 @@ async function rewritten(
     const prefix = name.slice(0, -'.weight'.length);
     const plain = { outFeatures: outFeatures!, inFeatures: inFeatures!, bias: 'none' } as const;
     const values = dequantize(await readPlainWeight(checkpoint, prefix, plain));
-    write(prefix, quantize(values, plain.outFeatures, plain.inFeatures, prefix), tensors);
+    write(prefix, await quantize(values, plain.outFeatures, plain.inFeatures, prefix), tensors);
   }
   return checkpointOf(tensors);
 }
@@ -65,10 +72,7 @@ export function gptqCheckpoint(fixture: Fixture): Promise<CheckpointFiles> {
 }
 
 /** The same model with plain weights that `quantize` stands for. */
-export function dequantisedCheckpoint(
-  fixture: Fixture,
-  quantize: (values: Float32Array, outFeatures: number, inFeatures: number, prefix: string) => LinearWeight,
-): Promise<CheckpointFiles> {
+export function dequantisedCheckpoint(fixture: Fixture, quantize: QuantizeLinear): Promise<CheckpointFiles> {
   return rewritten(
     fixture,
     (prefix, weight, tensors) => {

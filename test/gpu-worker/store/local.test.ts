@@ -1,12 +1,14 @@
 /** A model's directory as people have them: with links, folders, and names of any kind in it. */
-import { cp, mkdir, mkdtemp, readdir, rm, symlink, writeFile } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
+import { cp, mkdir, mkdtemp, readdir, rm, symlink, truncate, writeFile } from 'node:fs/promises';
+import { freemem, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, expect, test } from 'vitest';
 import { openLocalModel } from '../../../gpu-worker/store/local.ts';
 import { nibble } from '../../end-to-end/running-edge.ts';
 
 const F16 = join(import.meta.dirname, '../../../models/demo/f16');
+/** More than Node reads at once; as Gemma 3 27B's embedding. */
+const TENSOR_BYTES = 2 ** 31 + 4096;
 let directory: string;
 beforeEach(async () => {
   directory = await mkdtemp(join(tmpdir(), 'nibble-local-'));
@@ -36,4 +38,16 @@ test('a model with such links beside its files is quantized', async () => {
   const { code, stderr } = await nibble(['quantize', model, out, '--dataset', data, '--nsamples', '1']);
   expect([code, stderr]).toEqual([0, '']);
   expect(await readdir(out)).not.toContain('onnx');
+});
+
+test.skipIf(freemem() < 2 * TENSOR_BYTES)('a tensor of more than 2 GiB is read whole', async () => {
+  const path = join(directory, 'large');
+  // All zeros, and nothing of them on the disk, but for its first and last bytes.
+  await writeFile(path, Uint8Array.of(7));
+  await truncate(path, TENSOR_BYTES - 1);
+  await writeFile(path, Uint8Array.of(9), { flag: 'a' });
+  const files = await openLocalModel(directory);
+  const bytes = await (await files.open('large'))!.read(0, TENSOR_BYTES);
+  expect([bytes.length, bytes[0], bytes[TENSOR_BYTES - 1]]).toEqual([TENSOR_BYTES, 7, 9]);
+  await files.close();
 });
