@@ -30,7 +30,7 @@ let watch: HostMemory | null = null;
 let startMs = 0;
 const model = await loadModelOn(
   path,
-  () => openCachedModel(options),
+  () => openCachedModel(options, 'look-up'),
   {
     quantize: options.text('quantize'),
     headBits: (options.number('head-bits') ?? 16) as HeadBits,

@@ -15,11 +15,8 @@ import type { Tokenizer } from '../core/text/tokenizer.ts';
 import { backendChoice, openBackend } from './backends.ts';
 import type { Options } from './command-line.ts';
 import { progressBar } from './progress.ts';
-<<<<<<< HEAD
-import { log } from './store/open-model.ts';
-=======
 import { releasing } from './released-weights.ts';
->>>>>>> e2908c5875876b3993d7904dd5ff4506d01fbfde
+import { log } from './store/open-model.ts';
 import type { PackedRecorder } from './store/packed-model.ts';
 import { type CachedModel, openCachedModel } from './store/weights-cache.ts';
 
