@@ -241,7 +241,7 @@ describe('the disk cache', () => {
 
   test('a loader that is killed in mid-download leaves nothing wrong; the next one goes on', async () => {
     await emptyDisk();
-    s3.proxy.spoil({ kind: 'delay', ms: 150 }, { times: 1e9 });
+    s3.proxy.spoil({ kind: 'delay', ms: 600 }, { times: 1e9 });
     const args = [CLI, 'generate', '--model-id', ADDRESS, '--ids', '1,2', '--max-new-tokens', '1'];
     const killed = spawn(process.execPath, args, { env: { ...process.env, ...s3.environment }, stdio: 'ignore' });
     const ended = new Promise((resolve) => killed.once('exit', resolve));
