@@ -62,7 +62,7 @@ function finish(sums: usize, y: usize, rowBytes: usize, count: i32, tokens: i32,
 export function narrowTiles(block: usize, bias: usize, x: usize, xScale: usize, minusSum: usize, eights: bool, groupOctets: usize, sums: usize, y: usize, rowBytes: usize, count: i32, tokens: i32, groups: i32, factor: f32): void {
   if (!ASC_FEATURE_RELAXED_SIMD) return;
   const lastGroup = groupOctets + (<usize>groups << 2);
-  for (; tokens > 0; tokens -= NARROW_TILE_TOKENS, y += NARROW_TILE_TOKENS * rowBytes) {
+  for (; tokens > 0; tokens -= NARROW_TILE_TOKENS, y += <usize>NARROW_TILE_TOKENS * rowBytes) {
     let scales = block, w = block + (<usize>groups << 6), zeros = block + (<usize>groups << 5);
     for (let octets = groupOctets; octets < lastGroup; octets += 4, scales += 32, zeros += 32) {
       for (let left = load<i32>(octets); left > 0; left -= 4, xScale += 24, minusSum += 24) {
@@ -114,41 +114,31 @@ export function narrowTiles(block: usize, bias: usize, x: usize, xScale: usize, 
 /** Weights as i16 without zero points, activations i16. */
 export function wideTiles(block: usize, bias: usize, x: usize, xScale: usize, groupOctets: usize, sums: usize, y: usize, rowBytes: usize, count: i32, tokens: i32, groups: i32, factor: f32): void {
   const lastGroup = groupOctets + (<usize>groups << 2);
-  for (; tokens > 0; tokens -= TILE_TOKENS, y += TILE_TOKENS * rowBytes) {
-  let scales = block, w = block + (<usize>groups << 6);
-  for (let octets = groupOctets; octets < lastGroup; octets += 4, scales += 32) {
-    for (let left = load<i32>(octets); left > 0; left -= 4, xScale += 16) {
-      let w0: v128, w1: v128, v: v128;
-      let a0 = i32x4.splat(0), b0 = a0, a1 = i32x4.splat(0), b1 = a1, a2 = i32x4.splat(0), b2 = a2, a3 = i32x4.splat(0), b3 = a3;
-      for (const end = w + (<usize>min(left, 4) << 7); w < end; w += 128, x += 64) {
-        w0 = v128.load(w, 0); w1 = v128.load(w, 32);
-        v = v128.load32_splat(x, 0); a0 = madd(a0, v, w0); b0 = madd(b0, v, w1);
-        v = v128.load32_splat(x, 4); a1 = madd(a1, v, w0); b1 = madd(b1, v, w1);
-        v = v128.load32_splat(x, 8); a2 = madd(a2, v, w0); b2 = madd(b2, v, w1);
-        v = v128.load32_splat(x, 12); a3 = madd(a3, v, w0); b3 = madd(b3, v, w1);
-        w0 = v128.load(w, 16); w1 = v128.load(w, 48);
-        v = v128.load32_splat(x, 16); a0 = madd(a0, v, w0); b0 = madd(b0, v, w1);
-        v = v128.load32_splat(x, 20); a1 = madd(a1, v, w0); b1 = madd(b1, v, w1);
-        v = v128.load32_splat(x, 24); a2 = madd(a2, v, w0); b2 = madd(b2, v, w1);
-        v = v128.load32_splat(x, 28); a3 = madd(a3, v, w0); b3 = madd(b3, v, w1);
-        w0 = v128.load(w, 64); w1 = v128.load(w, 96);
-        v = v128.load32_splat(x, 32); a0 = madd(a0, v, w0); b0 = madd(b0, v, w1);
-        v = v128.load32_splat(x, 36); a1 = madd(a1, v, w0); b1 = madd(b1, v, w1);
-        v = v128.load32_splat(x, 40); a2 = madd(a2, v, w0); b2 = madd(b2, v, w1);
-        v = v128.load32_splat(x, 44); a3 = madd(a3, v, w0); b3 = madd(b3, v, w1);
-        w0 = v128.load(w, 80); w1 = v128.load(w, 112);
-        v = v128.load32_splat(x, 48); a0 = madd(a0, v, w0); b0 = madd(b0, v, w1);
-        v = v128.load32_splat(x, 52); a1 = madd(a1, v, w0); b1 = madd(b1, v, w1);
-        v = v128.load32_splat(x, 56); a2 = madd(a2, v, w0); b2 = madd(b2, v, w1);
-        v = v128.load32_splat(x, 60); a3 = madd(a3, v, w0); b3 = madd(b3, v, w1);
+  for (; tokens > 0; tokens -= TILE_TOKENS, y += <usize>TILE_TOKENS * rowBytes) {
+    let scales = block, w = block + (<usize>groups << 6);
+    for (let octets = groupOctets; octets < lastGroup; octets += 4, scales += 32) {
+      for (let left = load<i32>(octets); left > 0; left -= 4, xScale += 16) {
+        let w0: v128, w1: v128, v: v128;
+        let a0 = i32x4.splat(0), b0 = a0, a1 = i32x4.splat(0), b1 = a1, a2 = i32x4.splat(0), b2 = a2, a3 = i32x4.splat(0), b3 = a3;
+        for (const end = w + (<usize>min(left, 4) << 7); w < end; w += 64, x += 32) {
+          w0 = v128.load(w); w1 = v128.load(w, 32);
+          v = v128.load32_splat(x, 0); a0 = madd(a0, v, w0); b0 = madd(b0, v, w1);
+          v = v128.load32_splat(x, 4); a1 = madd(a1, v, w0); b1 = madd(b1, v, w1);
+          v = v128.load32_splat(x, 8); a2 = madd(a2, v, w0); b2 = madd(b2, v, w1);
+          v = v128.load32_splat(x, 12); a3 = madd(a3, v, w0); b3 = madd(b3, v, w1);
+          w0 = v128.load(w, 16); w1 = v128.load(w, 48);
+          v = v128.load32_splat(x, 16); a0 = madd(a0, v, w0); b0 = madd(b0, v, w1);
+          v = v128.load32_splat(x, 20); a1 = madd(a1, v, w0); b1 = madd(b1, v, w1);
+          v = v128.load32_splat(x, 24); a2 = madd(a2, v, w0); b2 = madd(b2, v, w1);
+          v = v128.load32_splat(x, 28); a3 = madd(a3, v, w0); b3 = madd(b3, v, w1);
+        }
+        w0 = v128.load(scales); w1 = v128.load(scales, 16);
+        v = v128.load32_splat(xScale, 0); addScaled(sums, a0, b0, w0, w1, v);
+        v = v128.load32_splat(xScale, 4); addScaled(sums + 32, a1, b1, w0, w1, v);
+        v = v128.load32_splat(xScale, 8); addScaled(sums + 64, a2, b2, w0, w1, v);
+        v = v128.load32_splat(xScale, 12); addScaled(sums + 96, a3, b3, w0, w1, v);
       }
-      w0 = v128.load(scales); w1 = v128.load(scales, 16);
-      v = v128.load32_splat(xScale, 0); addScaled(sums, a0, b0, w0, w1, v);
-      v = v128.load32_splat(xScale, 4); addScaled(sums + 32, a1, b1, w0, w1, v);
-      v = v128.load32_splat(xScale, 8); addScaled(sums + 64, a2, b2, w0, w1, v);
-      v = v128.load32_splat(xScale, 12); addScaled(sums + 96, a3, b3, w0, w1, v);
     }
-  }
-  finish(sums, y, rowBytes, count, min(tokens, TILE_TOKENS), factor, bias);
+    finish(sums, y, rowBytes, count, min(tokens, TILE_TOKENS), factor, bias);
   }
 }
