@@ -12,8 +12,8 @@
 // (int8). Sum of weights: lane j adds the window's positions j, j + 4, ..., (l0 + l1) + (l2 + l3). Output: positions in order, each weight
 // times the value's scale (int8) times the value, then divided by the sum. Nothing depends on the page size or on other tokens.
 // f16 is widened without its exponent's offset of 112: q is multiplied by 2^100 and scale by 2^12, weights by 2^112, all exact.
-// Four tokens in a row of one sequence share each key and value that is loaded (isShared); others go alone, with the same bits.
-// Split by heads; of fours of tokens one in turn to each part, for later tokens see more. Reference: test/wasm/oracle.ts, attention.
+//   gathered, capacity  attention_fours.ts: scratch for four tokens in a row of one sequence, or 0: each token goes alone then, with the same bits
+// Split by heads; fours as attention_fours.ts says. Reference: test/wasm/oracle.ts, attention.
 
 import { halfMask } from './constants';
 import { attendFours, inARow } from './attention_fours';
@@ -164,8 +164,8 @@ export function attention(task: usize, part: i32, parts: i32): void {
   const scale = load<f32>(task, 68) * <f32>(dtype == 1 ? 4096 : 1);
   const own = load<usize>(task, 36) + <usize>part * rowsOfScratch * (qBytes + scoreBytes), scores = own + rowsOfScratch * qBytes;
   const headBytes = <usize>headDim << 2, tokenBytes = <usize>heads * headBytes, pageRows = <usize>kvHeads * pageTokens;
-  // Fours of tokens are done already; whatever they are, they are the same for every part.
-  const shared = attendFours(task, part, parts);
+  const shared = load<usize>(task, 92) != 0;
+  if (shared) attendFours(task, part, parts);
 
   // Pages outside, so that each is read once, from its beginning to its end.
   const firstHead = share(heads, part, parts), lastHead = share(heads, part + 1, parts);

@@ -1,8 +1,11 @@
 // attention_fours: attention (see there) for tokens of which four are neighbours in one sequence: they share each key and value that is loaded.
-//   own     [stride / 4, 4 tokens, 4 channels] f32, queries; then, as the sums of values, [headDim / 8, 4 tokens, 8 channels]
-//   scores  [positions, 4 tokens] f32, from the first position that token 0 sees to the last that token 3 does; weights in their places
+//   gathered  [parts, capacity * (stride + ceil(headDim / 8) * 8)] f32, scratch: one head's keys [capacity, stride] and values
+//             [headDim / 8, capacity, 8] by position, taken from their pages once for all fours of a sequence; capacity > the largest position + 1
+//   own       [stride / 4, 4 tokens, 4 channels] f32, queries; then, as the sums of values, [headDim / 8, 4 tokens, 8 channels]
+//   scores    [positions, 4 tokens] f32, from the first position that token 0 sees to the last that token 3 does; weights in their places
 // Every sum adds what it adds for a token alone, in that order: bits are the same. A position that a token does not see weighs 0.
-// Of fours one in turn to each part, for later tokens see more. Reference: test/wasm/oracle.ts, attention.
+// Gathering costs as much as widening f16 for one four does. Bound by f32 multiply and add, each half of the time: 0.8 of two a cycle in the two
+// inner loops. Of fours one in turn to each part, for later tokens see more. Reference: test/wasm/oracle.ts, attention.
 
 import { halfMask } from './constants';
 import { exp4 } from './exp';
@@ -11,11 +14,6 @@ import { storeLanes, sumLanes4 } from './lanes';
 import { capped } from './softcap';
 
 const F16 = 1;
-
-/** Whether four tokens may share pages of this dtype. The plain build is kept small: there each goes alone. */
-@inline function isShared(dtype: i32): bool {
-  return ASC_FEATURE_RELAXED_SIMD && dtype <= F16;
-}
 
 /** Whether the four tokens from `token` on are neighbours in one sequence. */
 export function inARow(positions: usize, sequenceOf: usize, token: i32, tokens: i32): bool {
@@ -33,15 +31,29 @@ export function inARow(positions: usize, sequenceOf: usize, token: i32, tokens: 
   return f32x4.add(sum, f32x4.mul(a, b));
 }
 
-/** Scores for `count` keys in a row, and perhaps one behind them. */
-@inline function scoreRunOf(dtype: i32, q: usize, key: usize, score: usize, count: i32, stride: usize, scale: f32): void {
-  const mask = i32x4.splat(halfMask), rowBytes = stride << elementShift(dtype), scale4 = f32x4.splat(scale);
+@inline function widen(dtype: i32, from: usize, mask: v128): v128 {
+  return dtype == F16 ? loadValues(F16, from, mask) : loadValues(0, from, mask);
+}
+
+/** One key's row and one value's, as they lie in `gathered`. */
+function gatherRow(dtype: i32, key: usize, value: usize, keyTo: usize, valueTo: usize, headDim: i32, blockBytes: usize): void {
+  const mask = i32x4.splat(halfMask), step = <usize>4 << elementShift(dtype);
+  for (; headDim > 0; headDim -= 8, key += step << 1, value += step << 1, keyTo += 32, valueTo += blockBytes) {
+    v128.store(keyTo, widen(dtype, key, mask));
+    if (headDim > 4) v128.store(keyTo, widen(dtype, key + step, mask), 16);
+    v128.store(valueTo, widen(dtype, value, mask));
+    v128.store(valueTo, widen(dtype, value + step, mask), 16);
+  }
+}
+
+/** Scores for `count` keys, and one more where that is odd. */
+export function score_fours(q: usize, key: usize, score: usize, count: i32, stride: usize, scale: f32): void {
+  const rowBytes = stride << 2, scale4 = f32x4.splat(scale);
   for (; count > 0; count -= 2, score += 32, key += rowBytes << 1) {
-    // The last of an odd number meets itself again.
-    let k0 = key, k1 = count > 1 ? key + rowBytes : key;
+    let k0 = key, k1 = key + rowBytes;
     let a0 = f32x4.splat(0), b0 = a0, c0 = a0, d0 = a0, a1 = a0, b1 = a0, c1 = a0, d1 = a0;
-    for (let at = q, end = q + (stride << 4); at < end; at += 64) {
-      const x0 = loadValues(dtype, k0, mask), x1 = loadValues(dtype, k1, mask);
+    for (let at = q, end = q + (stride << 4); at < end; at += 64, k0 += 16, k1 += 16) {
+      const x0 = v128.load(k0), x1 = v128.load(k1);
       let own = v128.load(at);
       a0 = madd(a0, own, x0); a1 = madd(a1, own, x1);
       own = v128.load(at, 16);
@@ -50,20 +62,10 @@ export function inARow(positions: usize, sequenceOf: usize, token: i32, tokens: 
       c0 = madd(c0, own, x0); c1 = madd(c1, own, x1);
       own = v128.load(at, 48);
       d0 = madd(d0, own, x0); d1 = madd(d1, own, x1);
-      k0 += <usize>4 << elementShift(dtype); k1 += <usize>4 << elementShift(dtype);
     }
     v128.store(score, f32x4.mul(sumLanes4(a0, b0, c0, d0), scale4));
     v128.store(score, f32x4.mul(sumLanes4(a1, b1, c1, d1), scale4), 16);
   }
-}
-
-// A function a dtype, exported so that the compiler keeps them apart: it folds what several loops share into one that asks at each value.
-export function score_fours_f32(q: usize, key: usize, score: usize, count: i32, stride: usize, scale: f32): void {
-  if (ASC_FEATURE_RELAXED_SIMD) scoreRunOf(0, q, key, score, count, stride, scale);
-}
-
-export function score_fours_f16(q: usize, key: usize, score: usize, count: i32, stride: usize, scale: f32): void {
-  if (ASC_FEATURE_RELAXED_SIMD) scoreRunOf(F16, q, key, score, count, stride, scale);
 }
 
 /**
@@ -102,48 +104,37 @@ function weigh(scores: usize, seen: i32, window: i32, softcap: f32, slope: f32, 
   return behind + 64;
 }
 
-/** sums += weight * value over `count` rows, `values` the first one. */
-@inline function valuesRunOf(dtype: i32, weights: usize, values: usize, rowBytes: usize, count: i32, sums: usize, headDim: i32): void {
-  const mask = i32x4.splat(halfMask), step = <usize>4 << elementShift(dtype), end = weights + (<usize>count << 4);
-  for (; headDim > 0; headDim -= 8, values += step << 1, sums += 128) {
-    let a0 = v128.load(sums), a1 = v128.load(sums, 16), b0 = v128.load(sums, 32), b1 = v128.load(sums, 48);
-    let c0 = v128.load(sums, 64), c1 = v128.load(sums, 80), d0 = v128.load(sums, 96), d1 = v128.load(sums, 112);
-    for (let w = weights, v = values; w < end; w += 16, v += rowBytes) {
-      const v0 = loadValues(dtype, v, mask), v1 = loadValues(dtype, v + step, mask);
-      let weight = v128.load32_splat(w);
-      a0 = madd(a0, weight, v0); a1 = madd(a1, weight, v1);
-      weight = v128.load32_splat(w, 4);
-      b0 = madd(b0, weight, v0); b1 = madd(b1, weight, v1);
-      weight = v128.load32_splat(w, 8);
-      c0 = madd(c0, weight, v0); c1 = madd(c1, weight, v1);
-      weight = v128.load32_splat(w, 12);
-      d0 = madd(d0, weight, v0); d1 = madd(d1, weight, v1);
-    }
-    v128.store(sums, a0); v128.store(sums, a1, 16); v128.store(sums, b0, 32); v128.store(sums, b1, 48);
-    v128.store(sums, c0, 64); v128.store(sums, c1, 80); v128.store(sums, d0, 96); v128.store(sums, d1, 112);
+/** sums [4 tokens, 8 channels] of weight * value over `count` positions. Exported, or the compiler makes one large function of all. */
+export function values_fours(weights: usize, values: usize, count: i32, sums: usize): void {
+  let a0 = f32x4.splat(0), a1 = a0, b0 = a0, b1 = a0, c0 = a0, c1 = a0, d0 = a0, d1 = a0;
+  for (const end = weights + (<usize>count << 4); weights < end; weights += 16, values += 32) {
+    const v0 = v128.load(values), v1 = v128.load(values, 16);
+    let weight = v128.load32_splat(weights);
+    a0 = madd(a0, weight, v0); a1 = madd(a1, weight, v1);
+    weight = v128.load32_splat(weights, 4);
+    b0 = madd(b0, weight, v0); b1 = madd(b1, weight, v1);
+    weight = v128.load32_splat(weights, 8);
+    c0 = madd(c0, weight, v0); c1 = madd(c1, weight, v1);
+    weight = v128.load32_splat(weights, 12);
+    d0 = madd(d0, weight, v0); d1 = madd(d1, weight, v1);
   }
+  v128.store(sums, a0); v128.store(sums, a1, 16); v128.store(sums, b0, 32); v128.store(sums, b1, 48);
+  v128.store(sums, c0, 64); v128.store(sums, c1, 80); v128.store(sums, d0, 96); v128.store(sums, d1, 112);
 }
 
-export function values_fours_f32(weights: usize, values: usize, rowBytes: usize, count: i32, sums: usize, headDim: i32): void {
-  if (ASC_FEATURE_RELAXED_SIMD) valuesRunOf(0, weights, values, rowBytes, count, sums, headDim);
-}
-
-export function values_fours_f16(weights: usize, values: usize, rowBytes: usize, count: i32, sums: usize, headDim: i32): void {
-  if (ASC_FEATURE_RELAXED_SIMD) valuesRunOf(F16, weights, values, rowBytes, count, sums, headDim);
-}
-
-/** attention's task for all fours of neighbours; returns whether this build has such for the dtype. */
-export function attendFours(task: usize, part: i32, parts: i32): bool {
-  const dtype = load<i32>(task, 88), tokens = load<i32>(task, 44);
-  if (!isShared(dtype)) return false;
+/** attention's task for all fours of neighbours. */
+export function attendFours(task: usize, part: i32, parts: i32): void {
   const q = load<usize>(task), keyPages = load<usize>(task, 4), valuePages = load<usize>(task, 8), slopes = load<usize>(task, 32), y = load<usize>(task, 40);
   const positions = load<usize>(task, 20), sequenceOf = load<usize>(task, 24), pageTables = load<usize>(task, 28), pageTokens = load<i32>(task, 60), maxPages = load<i32>(task, 64);
-  const heads = load<i32>(task, 48), kvHeads = load<i32>(task, 52), headDim = load<i32>(task, 56), window = load<i32>(task, 72), softcap = load<f32>(task, 76);
-  const stride = <usize>(headDim + 3 & ~3), rowBytes = stride << elementShift(dtype), qBytes = <usize>(headDim + 31 & ~31) << 2, rowsOfScratch = load<usize>(task, 84);
-  const own = load<usize>(task, 36) + <usize>part * rowsOfScratch * (qBytes + (load<usize>(task, 80) << 2)), scores = own + rowsOfScratch * qBytes;
+  const tokens = load<i32>(task, 44), heads = load<i32>(task, 48), kvHeads = load<i32>(task, 52), headDim = load<i32>(task, 56), window = load<i32>(task, 72), softcap = load<f32>(task, 76);
+  const dtype = load<i32>(task, 88), capacity = load<usize>(task, 96), stride = <usize>(headDim + 3 & ~3), rowBytes = stride << elementShift(dtype), qBytes = <usize>(headDim + 31 & ~31) << 2;
+  const rowsOfScratch = load<usize>(task, 84), own = load<usize>(task, 36) + <usize>part * rowsOfScratch * (qBytes + (load<usize>(task, 80) << 2)), scores = own + rowsOfScratch * qBytes;
+  const keyBytes = stride << 2, blockBytes = capacity << 5, keys = load<usize>(task, 92) + <usize>part * capacity * (keyBytes + (<usize>(headDim + 7 & ~7) << 2)), values = keys + capacity * keyBytes;
   const qFactor: f32 = dtype == F16 ? 1.2676506002282294e30 : 1, weightFactor: f32 = dtype == F16 ? 5.192296858534828e33 : 1;
   const scale = load<f32>(task, 68) * <f32>(dtype == F16 ? 4096 : 1);
   const headBytes = <usize>headDim << 2, tokenBytes = <usize>heads * headBytes, pageRows = <usize>kvHeads * pageTokens, fours = tokens >> 2, units = fours * heads;
+  // What is gathered: positions [from, to) of a sequence's kv head, which pageTable and headRow tell apart.
+  let from = 0, to = 0, ofTable: usize = 0, ofRow: usize = 0;
 
   // Heads outside, so that a head's keys and values stay in the cache for all tokens.
   for (let unit = part; unit < units; unit += parts) {
@@ -152,30 +143,23 @@ export function attendFours(task: usize, part: i32, parts: i32): bool {
     const headRow = <usize>(head * kvHeads / heads) * pageTokens;
     const count = load<i32>(positions + (<usize>token << 2)) + 1, first = max(0, count - window), end = count + 3;
     const pageTable = pageTables + (<usize>load<i32>(sequenceOf + (<usize>token << 2)) * maxPages << 2), place = <usize>token * tokenBytes + <usize>head * headBytes;
+    if (pageTable != ofTable || headRow != ofRow || first < from || first > to) {
+      ofTable = pageTable;
+      ofRow = headRow;
+      from = to = first;
+    }
+    for (; to < end; to++) {
+      const row = (headRow + <usize>load<i32>(pageTable + (<usize>(to / pageTokens) << 2)) * pageRows + <usize>(to % pageTokens)) * rowBytes;
+      gatherRow(dtype, keyPages + row, valuePages + row, keys + <usize>to * keyBytes, values + (<usize>to << 5), headDim, blockBytes);
+    }
     for (let i: usize = 0; i < 4; i++) padRow(q + place + i * tokenBytes, own + (i << 4), 64, headDim, qFactor);
-    for (let position = first, score = scores; position < end; ) {
-      const offset = position % pageTokens, run = min(pageTokens - offset, end - position);
-      const key = keyPages + (headRow + <usize>load<i32>(pageTable + (<usize>(position / pageTokens) << 2)) * pageRows + <usize>offset) * rowBytes;
-      if (dtype == F16) score_fours_f16(own, key, score, run, stride, scale);
-      else score_fours_f32(own, key, score, run, stride, scale);
-      position += run;
-      score += <usize>run << 4;
-    }
+    score_fours(own, keys + <usize>first * keyBytes, scores, end - first, stride, scale);
     const divisors = weigh(scores, count - first, window, softcap, slopes == 0 ? 0 : load<f32>(slopes + (<usize>head << 2)), weightFactor);
-    memory.fill(own, 0, 4 * qBytes);
-    for (let position = first, weights = scores; position < end; ) {
-      const offset = position % pageTokens, run = min(pageTokens - offset, end - position);
-      const values = valuePages + (headRow + <usize>load<i32>(pageTable + (<usize>(position / pageTokens) << 2)) * pageRows + <usize>offset) * rowBytes;
-      if (dtype == F16) values_fours_f16(weights, values, rowBytes, run, own, headDim);
-      else values_fours_f32(weights, values, rowBytes, run, own, headDim);
-      position += run;
-      weights += <usize>run << 4;
-    }
+    for (let channel = 0; channel < headDim; channel += 8) values_fours(scores, values + <usize>(channel >> 3) * blockBytes + (<usize>first << 5), end - first, own + (<usize>channel << 4));
     for (let i: usize = 0; i < 4; i++) {
-      const divisor = v128.load32_splat(divisors + (i << 2)), to = y + place + i * tokenBytes;
+      const divisor = v128.load32_splat(divisors + (i << 2)), yt = y + place + i * tokenBytes;
       for (let channel = 0; channel < headDim; channel += 4)
-        storeLanes(to + (<usize>channel << 2), f32x4.div(v128.load(own + (<usize>(channel & ~7) << 4) + (i << 5) + (<usize>(channel & 4) << 2)), divisor), headDim - channel);
+        storeLanes(yt + (<usize>channel << 2), f32x4.div(v128.load(own + (<usize>(channel & ~7) << 4) + (i << 5) + (<usize>(channel & 4) << 2)), divisor), headDim - channel);
     }
   }
-  return true;
 }
