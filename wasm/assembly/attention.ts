@@ -12,7 +12,8 @@
 // (int8). Sum of weights: lane j adds the window's positions j, j + 4, ..., (l0 + l1) + (l2 + l3). Output: positions in order, each weight
 // times the value's scale (int8) times the value, then divided by the sum. Nothing depends on the page size or on other tokens.
 // f16 is widened without its exponent's offset of 112: q is multiplied by 2^100 and scale by 2^12, weights by 2^112, all exact.
-//   gathered, capacity  attention_fours.ts: scratch for four tokens in a row of one sequence, or 0: each token goes alone then, with the same bits
+//   gathered, capacity  attention_fours.ts: scratch for four tokens in a row of one sequence, or 0, as in the plain build, which is kept
+//               small: each token goes alone then, with the same bits
 // Split by heads; fours as attention_fours.ts says. Reference: test/wasm/oracle.ts, attention.
 
 import { halfMask } from './constants';
@@ -164,7 +165,7 @@ export function attention(task: usize, part: i32, parts: i32): void {
   const scale = load<f32>(task, 68) * <f32>(dtype == 1 ? 4096 : 1);
   const own = load<usize>(task, 36) + <usize>part * rowsOfScratch * (qBytes + scoreBytes), scores = own + rowsOfScratch * qBytes;
   const headBytes = <usize>headDim << 2, tokenBytes = <usize>heads * headBytes, pageRows = <usize>kvHeads * pageTokens;
-  const shared = load<usize>(task, 92) != 0;
+  const shared = ASC_FEATURE_RELAXED_SIMD && load<usize>(task, 92) != 0;
   if (shared) attendFours(task, part, parts);
 
   // Pages outside, so that each is read once, from its beginning to its end.

@@ -48,6 +48,7 @@ function gatherRow(dtype: i32, key: usize, value: usize, keyTo: usize, valueTo: 
 
 /** Scores for `count` keys, and one more where that is odd. */
 export function score_fours(q: usize, key: usize, score: usize, count: i32, stride: usize, scale: f32): void {
+  if (!ASC_FEATURE_RELAXED_SIMD) return;
   const rowBytes = stride << 2, scale4 = f32x4.splat(scale);
   for (; count > 0; count -= 2, score += 32, key += rowBytes << 1) {
     let k0 = key, k1 = key + rowBytes;
@@ -106,6 +107,7 @@ function weigh(scores: usize, seen: i32, window: i32, softcap: f32, slope: f32, 
 
 /** sums [4 tokens, 8 channels] of weight * value over `count` positions. Exported, or the compiler makes one large function of all. */
 export function values_fours(weights: usize, values: usize, count: i32, sums: usize): void {
+  if (!ASC_FEATURE_RELAXED_SIMD) return;
   let a0 = f32x4.splat(0), a1 = a0, b0 = a0, b1 = a0, c0 = a0, c1 = a0, d0 = a0, d1 = a0;
   for (const end = weights + (<usize>count << 4); weights < end; weights += 16, values += 32) {
     const v0 = v128.load(values), v1 = v128.load(values, 16);

@@ -53,7 +53,7 @@ import { bit2Mask, halfMask } from './constants';
 import { byteSplat, dot, highEven, highOdd, lowEven, lowOdd, octetBytes } from './dot';
 import { storeLanes } from './lanes';
 import { share } from './task';
-import { NARROW_TILE_TOKENS, narrowTiles, SUMS_BYTES, TILE_TOKENS, tiledTokens, wideTiles } from './tile';
+import { inSixes, narrowFour, narrowSixes, SUMS_BYTES, TILE_TOKENS, wideTiles } from './tile';
 import { unpackBlock, unpackedBytes } from './unpack_block';
 
 /** One token times one block of 8 rows. */
@@ -136,7 +136,7 @@ export function linear_chunks(task: usize, part: i32, parts: i32): void {
   const tables = load<usize>(task, 4), groupOctets = load<usize>(task, 20), x = load<usize>(task, 24), xScale = load<usize>(task, 28), minusSum = load<usize>(task, 32);
   const tokens = load<i32>(task, 40), rows = load<i32>(task, 44), groups = load<i32>(task, 48), octets = load<i32>(task, 52), chunks = load<i32>(task, 56), format = load<i32>(task, 64);
   const wide = isWide(format) || inParts(format) && tokens >= TILE_TOKENS;
-  const together = wide ? TILE_TOKENS : NARROW_TILE_TOKENS, tiled = tokens >= TILE_TOKENS ? tiledTokens(tokens, together) : 0;
+  const inTiles = tokens < TILE_TOKENS ? 0 : wide ? tokens : inSixes(tokens), isFour = !wide && tokens - inTiles == TILE_TOKENS, alone = isFour ? tokens : inTiles;
   const xStride = <usize>octets * octetBytes(wide), scaleStride = <usize>chunks << 2, yStride = <usize>rows << 2;
   const scratch = load<usize>(task, 60) + <usize>part * (unpackedBytes(groups, octets) + SUMS_BYTES), sums = scratch + unpackedBytes(groups, octets);
   const blocks = rows + 7 >> 3, first = share(blocks, part, parts), end = share(blocks, part + 1, parts) << 3, before = <usize>first << 5;
@@ -145,15 +145,17 @@ export function linear_chunks(task: usize, part: i32, parts: i32): void {
   let bias = load<usize>(task, 16) + before, y = load<usize>(task, 36) + before;
   const zeroStride: usize = zero == 0 ? 0 : <usize>groups << 3;
   zero += <usize>first * zeroStride;
-  if (tiled > 0) memory.fill(sums, 0, SUMS_BYTES);
+  if (alone > 0) memory.fill(sums, 0, SUMS_BYTES);
   for (let row = first << 3; row < end; row += 8) {
     const count = rows - row;
-    if (tiled > 0) {
+    if (alone > 0) {
       unpack(format, q, tables, scale, zero, groupOctets, scratch, groups, octets);
-      if (wide) wideTiles(scratch, bias, x, xScale, groupOctets, sums, y, yStride, count, tiled, groups, sumFactor(format));
-      else narrowTiles(scratch, bias, x, xScale, minusSum, format == 4 && zero == 0, groupOctets, sums, y, yStride, count, tiled, groups, sumFactor(format));
+      const eights = format == 4 && zero == 0, behind = <usize>inTiles;
+      if (wide) wideTiles(scratch, bias, x, xScale, groupOctets, sums, y, yStride, count, tokens, groups, sumFactor(format));
+      else narrowSixes(scratch, bias, x, xScale, minusSum, eights, groupOctets, sums, y, yStride, count, inTiles, groups, sumFactor(format));
+      if (isFour) narrowFour(scratch, bias, x + behind * xStride, xScale + behind * scaleStride, minusSum + behind * scaleStride, eights, groupOctets, sums, y + behind * yStride, yStride, count, groups, sumFactor(format));
     }
-    for (let token = <usize>tiled; token < <usize>tokens; token++)
+    for (let token = <usize>alone; token < <usize>tokens; token++)
       tile1(format, q, tables, scale, zero, bias, x + token * xStride, xScale + token * scaleStride, minusSum + token * scaleStride, groupOctets, y + token * yStride, count, groups);
     q += blockBytes;
     scale += blockScales;
