@@ -5,7 +5,7 @@ import { setTimeout } from 'node:timers/promises';
 import { InferenceClient } from '@huggingface/inference';
 import OpenAI from 'openai';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { CLI, DEMO, nibble, Spawned } from './running-edge.ts';
+import { DEMO, nibble } from './running-edge.ts';
 import { KEY, RunningServer } from './running-server.ts';
 import { sseData } from './sse.ts';
 
