@@ -94,7 +94,8 @@ export class KeyValues {
     // assembly/attention_fours.ts
     const capacity = contextTokens + 1;
     const gatheredBytes = team.threads * capacity * (roundUp(headDim, 4) + roundUp(headDim, 8)) * 4;
-    const gathered = tokens >= 4 && dtype !== 'int8' && this.#space.variant === 'relaxed' ? memory.scratch(gatheredBytes) : 0;
+    const gathered =
+      tokens >= 4 && dtype !== 'int8' && this.#space.variant === 'relaxed' ? memory.scratch(gatheredBytes) : 0;
     const slopes = alibiSlopes === null ? 0 : this.#space.placeFloats(alibiSlopes);
     team.run(
       'attention',
