@@ -164,6 +164,8 @@ type Attention = [
   scoreStride: number,
   rowsOfScratch: number,
   dtype: number,
+  gathered: number,
+  capacity: number,
 ];
 type Embed = [table: number, ids: number, y: number, count: number, cols: number, stride: number, scaleBits: number];
 type Dense = [

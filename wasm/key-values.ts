@@ -91,6 +91,11 @@ export class KeyValues {
     const scoreStride = roundUp(seen + 3, 4) + 8;
     const scratchRows = Math.max(4, Math.ceil(heads / team.threads));
     const scratch = memory.scratch(team.threads * scratchRows * (roundUp(headDim, 32) + scoreStride) * 4);
+    // assembly/attention_fours.ts
+    const capacity = contextTokens + 1;
+    const gatheredBytes = team.threads * capacity * (roundUp(headDim, 4) + roundUp(headDim, 8)) * 4;
+    const gathered =
+      tokens >= 4 && dtype !== 'int8' && this.#space.variant === 'relaxed' ? memory.scratch(gatheredBytes) : 0;
     const slopes = alibiSlopes === null ? 0 : this.#space.placeFloats(alibiSlopes);
     team.run(
       'attention',
@@ -118,6 +123,8 @@ export class KeyValues {
       scoreStride,
       scratchRows,
       DTYPES[dtype].code,
+      gathered,
+      capacity,
     );
     memory.release(mark);
     return y;

@@ -93,6 +93,7 @@ function bnb4(space: Workspace, weight: Bnb4Linear, x: Input, y: number): void {
 const TABLE_FORMAT = 16;
 /** Tokens from which kernels over chunks unpack a block of weights for all of them, and that go together then: assembly/tile.ts. */
 const TILE_TOKENS = 4;
+const NARROW_TILE_TOKENS = 6;
 
 /** What linear_chunks takes of a weight. */
 interface ChunkWeight {
@@ -116,7 +117,7 @@ function chunks(
   const { x8, xScale, minusSum } = quantizedFor(space, plan, inFeatures, x, grid);
   const { groups, octets, groupOctets } = plan;
   // A block as assembly/unpack_block.ts unpacks it and a tile's sums, for each thread.
-  const unpackedBytes = groups * 64 + octets * 128 + 128;
+  const unpackedBytes = groups * 64 + octets * 128 + 192;
   const scratch = x.tokens < TILE_TOKENS ? 0 : space.memory.scratch(space.team.threads * unpackedBytes);
   space.team.run(
     'linear_chunks',
@@ -176,7 +177,7 @@ function quantizedFor({ memory, team }: Workspace, plan: PlacedPlan, cols: numbe
   const { groups, octets, groupOctets, channels, activationOrder } = plan;
   for (const known of x.quantized) if (known.grid === grid && known.activationOrder === activationOrder) return known;
   const isWide = grid.width === 'wide';
-  const together = x.tokens < TILE_TOKENS ? 1 : TILE_TOKENS;
+  const together = x.tokens < TILE_TOKENS ? 1 : isWide ? TILE_TOKENS : NARROW_TILE_TOKENS;
   const tokens = Math.ceil(x.tokens / together) * together;
   const rows: QuantizedRows = {
     grid,

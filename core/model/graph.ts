@@ -39,11 +39,13 @@ export class Graph {
     backend.begin(batch);
     const pass = new LayerPass(config, backend, batch, this.#ropes);
     const stream = new ResidualStream(embedTokens(config, this.#weights, backend, batch), config.norm, backend);
-    for (const [index, layer] of layers.entries()) pass.run(index, layer, stream);
+    for (const [index, layer] of layers.entries())
+      if (index < layers.length - 1) pass.run(index, layer, stream);
+      else if (batch.outputRows.length > 0) pass.runLast(index, layer, stream, batch.outputRows);
+      else pass.cache(index, layer, stream);
     if (batch.outputRows.length === 0) return null;
 
-    const last = finalNorm === null ? stream.value() : stream.normed(finalNorm);
-    const outputs = backend.gatherRows(last, batch.outputRows);
+    const outputs = finalNorm === null ? stream.value() : stream.normed(finalNorm);
     const projected = projection === null ? outputs : backend.linear(outputs, projection.out);
     const logits = backend.linear(projected, head);
     if (config.logitSoftcap !== null) backend.softcap(logits, config.logitSoftcap);

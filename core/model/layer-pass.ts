@@ -29,34 +29,62 @@ export class LayerPass {
 
   /** Takes the stream through layer `index`. */
   run(index: number, layer: LayerWeights, stream: ResidualStream): void {
+    this.#run(index, layer, stream, null);
+  }
+
+  /** The same for the model's last layer: all tokens' keys and values are kept, but only `rows`, at least one, come out, in their order. */
+  runLast(index: number, layer: LayerWeights, stream: ResidualStream, rows: Int32Array): void {
+    const { rows: tokens } = stream.value();
+    const areAll = rows.length === tokens && rows.every((row, i) => row === i);
+    this.#run(index, layer, stream, areAll ? null : rows);
+  }
+
+  /** The same when none comes out: keys and values are all that a later step needs. The stream stays as it is. */
+  cache(index: number, layer: LayerWeights, stream: ResidualStream): void {
+    const { placement } = this.#config;
+    if (placement === 'post') this.#backend.free(this.#cached(index, layer, stream.value()));
+    else this.#backend.free(this.#spent(stream.normed(layer.norms.attention), (x) => this.#cached(index, layer, x)));
+  }
+
+  /** rows: null for all. */
+  #run(index: number, layer: LayerWeights, stream: ResidualStream, rows: Int32Array | null): void {
     const { norms } = layer;
-    const attend = (x: Activation) => this.#attend(index, layer, x);
+    const attend = (x: Activation) => this.#attend(index, layer, x, rows);
     const mlp = (x: Activation) => this.#mlp(layer, x);
     const { placement } = this.#config;
     switch (placement) {
-      case 'pre':
-        stream.add(this.#spent(stream.normed(norms.attention), attend));
+      case 'pre': {
+        const attended = this.#spent(stream.normed(norms.attention), attend);
+        if (rows !== null) stream.keep(rows);
+        stream.add(attended);
         stream.add(this.#spent(stream.normed(norms.mlp), mlp));
         return;
+      }
       case 'sandwich': {
         const attended = this.#spent(stream.normed(norms.attention), attend);
+        if (rows !== null) stream.keep(rows);
         stream.add(this.#spent(attended, (x) => this.#normed(x, norms.outputs!.attention)));
         const mixed = this.#spent(stream.normed(norms.mlp), mlp);
         stream.add(this.#spent(mixed, (x) => this.#normed(x, norms.outputs!.mlp)));
         return;
       }
-      case 'post':
-        stream.add(attend(stream.value()));
+      case 'post': {
+        const attended = attend(stream.value());
+        if (rows !== null) stream.keep(rows);
+        stream.add(attended);
         stream.replace(stream.normed(norms.attention));
         stream.add(mlp(stream.value()));
         stream.replace(stream.normed(norms.mlp));
         return;
+      }
       case 'parallel': {
         const x = stream.normed(norms.attention);
         const h = norms.mlp === norms.attention ? x : stream.normed(norms.mlp);
-        stream.add(attend(x));
-        stream.add(this.#spent(h, mlp));
+        const attended = attend(x);
         if (h !== x) this.#backend.free(x);
+        if (rows !== null) stream.keep(rows);
+        stream.add(attended);
+        stream.add(this.#spent(this.#kept(h, rows), mlp));
         return;
       }
       default:
@@ -64,18 +92,30 @@ export class LayerPass {
     }
   }
 
-  /** x [tokens, hidden] → [tokens, hidden] */
-  #attend(index: number, layer: LayerWeights, x: Activation): Activation {
+  /** Those rows of x, which is freed. rows: null for all. */
+  #kept(x: Activation, rows: Int32Array | null): Activation {
+    return rows === null ? x : this.#spent(x, (all) => this.#backend.gatherRows(all, rows));
+  }
+
+  /** x [tokens, hidden] → the queries [tokens, heads·headDim]; keys and values are in their pages then. */
+  #cached(index: number, layer: LayerWeights, x: Activation): Activation {
+    const { rope }: LayerAttention = this.#config.layerAttention[index]!;
+    const { query, key, value } = this.#queryKeyValue(layer, x);
+    this.#backend.ropeKv(index, query, key, value, rope === null ? null : this.#ropes.get(rope)!);
+    this.#backend.free(key);
+    this.#backend.free(value);
+    return query;
+  }
+
+  /** x [tokens, hidden] → [tokens or rows, hidden] */
+  #attend(index: number, layer: LayerWeights, x: Activation, rows: Int32Array | null): Activation {
     const [backend, config] = [this.#backend, this.#config];
     const { heads, attentionScale: scale, attentionSoftcap: softcap, alibiSlopes } = config;
-    const { window, rope }: LayerAttention = config.layerAttention[index]!;
-    const { query, key, value } = this.#queryKeyValue(layer, x);
-    backend.ropeKv(index, query, key, value, rope === null ? null : this.#ropes.get(rope)!);
-    backend.free(key);
-    backend.free(value);
+    const { window }: LayerAttention = config.layerAttention[index]!;
+    const query = this.#cached(index, layer, x);
     const attended = backend.attention(index, query, { heads, scale, window, softcap, alibiSlopes });
     backend.free(query);
-    return this.#spent(attended, (x) => backend.linear(x, layer.attentionOutput));
+    return this.#spent(this.#kept(attended, rows), (x) => backend.linear(x, layer.attentionOutput));
   }
 
   #queryKeyValue({ queryKeyValue: weights, norms }: LayerWeights, x: Activation) {

@@ -45,6 +45,11 @@ export class ResidualStream {
     return normOf(this.value(), { weight, bias }, this.#options, this.#backend);
   }
 
+  /** Of all that was added only these rows go on, in this order. */
+  keep(rows: Int32Array): void {
+    this.replace(this.#backend.gatherRows(this.value(), rows));
+  }
+
   /** `value` [tokens, hidden] stands in for all that was added. */
   replace(value: Activation): void {
     this.#backend.free(this.#value);

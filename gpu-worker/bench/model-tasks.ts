@@ -107,12 +107,13 @@ async function prefill({ steps, subject, rivals, options }: Bench, tokens: numbe
   };
 }
 
-/** A multiply-add is two; the head runs for one token only; attention is left out. */
+/** A multiply-add is two; the head, and the last layer behind its keys and values, run for one token only; attention is left out. */
 function prefillOperations({ shape }: Subject, tokens: number): number {
   const { hidden, layers, ffn, heads, kvHeads, vocab } = shape;
   const kvWidth = (hidden / heads) * kvHeads;
-  const layer = 2 * hidden * hidden + 2 * kvWidth * hidden + 3 * ffn * hidden;
-  return 2 * (layers * layer * tokens + vocab * hidden);
+  const before = hidden * hidden + 2 * kvWidth * hidden;
+  const behind = hidden * hidden + 3 * ffn * hidden;
+  return 2 * (layers * before * tokens + behind * ((layers - 1) * tokens + 1) + vocab * hidden);
 }
 
 function peerRates(contest: Contest, task: string): BenchResult[] {

@@ -31,10 +31,6 @@ function halves4(x: v128): v128 {
 
 /** x [headDim] f32 to the row at `to`, its scale to `scale`. */
 export function storeRow(dtype: i32, x: usize, to: usize, scale: usize, headDim: i32): void {
-  if (dtype == 0) {
-    memory.copy(to, x, <usize>headDim << 2);
-    return;
-  }
   let inverse = f32x4.splat(0);
   if (dtype == 2) {
     let largest = f32x4.splat(0);
@@ -45,7 +41,8 @@ export function storeRow(dtype: i32, x: usize, to: usize, scale: usize, headDim:
   }
   for (let k = 0; k < headDim; k += 4) {
     const v = first(x + (<usize>k << 2), headDim - k);
-    if (dtype == 1) {
+    if (dtype == 0) v128.store(to + (<usize>k << 2), v);
+    else if (dtype == 1) {
       const bits = halves4(v);
       v128.store64_lane(to + (<usize>k << 1), i16x8.narrow_i32x4_u(bits, bits), 0);
     } else {
@@ -64,7 +61,7 @@ export function storeRow(dtype: i32, x: usize, to: usize, scale: usize, headDim:
   return v;
 }
 
-/** x [headDim] times factor to `to` [stride], zeros behind. */
-export function padRow(x: usize, to: usize, headDim: i32, factor: f32): void {
-  for (let k = 0; k < headDim; k += 4) v128.store(to + (<usize>k << 2), f32x4.mul(first(x + (<usize>k << 2), headDim - k), f32x4.splat(factor)));
+/** x [headDim] times factor to `to`, fours of channels `step` bytes apart, zeros behind. */
+export function padRow(x: usize, to: usize, step: usize, headDim: i32, factor: f32): void {
+  for (; headDim > 0; headDim -= 4, x += 16, to += step) v128.store(to, f32x4.mul(first(x, headDim), f32x4.splat(factor)));
 }

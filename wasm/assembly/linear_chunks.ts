@@ -12,17 +12,17 @@
 //   zero         [blocks, groups, 8] u8; 0: 2^(bits - 1) throughout; a table has none
 //   bias         [blocks * 8] f32
 //   groupOctets  [groups] i32
-//   x8, xScale, minusSum: quantize_rows, with the factor 2^64 (1 for a table); x8 wide where dot.ts says so, and for a table from 4 tokens on; from then on 4 together, see tile.ts
+//   x8, xScale, minusSum: quantize_rows, with the factor 2^64 (1 for a table); x8 wide where dot.ts says so, and for a table from 4 tokens on; from then on in tiles, see tile.ts
 //   format       2, 3, 4 or 8, the number of bits, or TABLE (chunk_format.ts)
 //   y            [tokens, rows] f32
-//   scratch      [parts, unpackedBytes of unpack_block.ts and 128 bytes], from 4 tokens on
+//   scratch      [parts, unpackedBytes of unpack_block.ts and SUMS_BYTES of tile.ts], from 4 tokens on
 // blocks = ceil(rows / 8), octets and chunks are those of all groups; places beyond a group's channels meet an x8 of 0.
 // Accumulation: integers inside a chunk (at most 32 places, exact: |sum| <= 32 * 127 * 2^14,
 // and 32 * 1,023 * 2^8 for 8 bits), then f32 multiply and add, chunks in order,
 // then the bias. The order is the same in every tile, so a row's bits do not depend on how many rows come with it.
 // 8 bits take wide activations in both builds, see dot.ts, and so more levels of them.
 // Layout and unsigned values with a zero-point correction: as llama.cpp's repacked Q4_0_8x8 (ggml-cpu/repack.cpp), cut to 128-bit lanes.
-// Split by blocks. One token multiplies the packed weights; four share a block unpacked once, see unpack_block.ts.
+// Split by blocks. From 4 tokens on tiles of them share a block unpacked once, see unpack_block.ts; others multiply the packed weights.
 // Reference: test/wasm/oracle.ts, and core/formats for the dequantised weights.
 
 import {
@@ -53,7 +53,7 @@ import { bit2Mask, halfMask } from './constants';
 import { byteSplat, dot, highEven, highOdd, lowEven, lowOdd, octetBytes } from './dot';
 import { storeLanes } from './lanes';
 import { share } from './task';
-import { narrowTile, TILE_TOKENS, wideTile } from './tile';
+import { inSixes, narrowFour, narrowSixes, SUMS_BYTES, TILE_TOKENS, wideTiles } from './tile';
 import { unpackBlock, unpackedBytes } from './unpack_block';
 
 /** One token times one block of 8 rows. */
@@ -136,28 +136,27 @@ export function linear_chunks(task: usize, part: i32, parts: i32): void {
   const tables = load<usize>(task, 4), groupOctets = load<usize>(task, 20), x = load<usize>(task, 24), xScale = load<usize>(task, 28), minusSum = load<usize>(task, 32);
   const tokens = load<i32>(task, 40), rows = load<i32>(task, 44), groups = load<i32>(task, 48), octets = load<i32>(task, 52), chunks = load<i32>(task, 56), format = load<i32>(task, 64);
   const wide = isWide(format) || inParts(format) && tokens >= TILE_TOKENS;
+  const inTiles = tokens < TILE_TOKENS ? 0 : wide ? tokens : inSixes(tokens), isFour = !wide && tokens - inTiles == TILE_TOKENS, alone = isFour ? tokens : inTiles;
   const xStride = <usize>octets * octetBytes(wide), scaleStride = <usize>chunks << 2, yStride = <usize>rows << 2;
-  const scratch = load<usize>(task, 60) + <usize>part * (unpackedBytes(groups, octets) + 128), sums = scratch + unpackedBytes(groups, octets);
+  const scratch = load<usize>(task, 60) + <usize>part * (unpackedBytes(groups, octets) + SUMS_BYTES), sums = scratch + unpackedBytes(groups, octets);
   const blocks = rows + 7 >> 3, first = share(blocks, part, parts), end = share(blocks, part + 1, parts) << 3, before = <usize>first << 5;
   const blockBytes = <usize>octets * weightBytes(format), blockScales = <usize>groups * 8 * scaleBytes(format);
   let q = load<usize>(task) + <usize>first * blockBytes, scale = load<usize>(task, 8) + <usize>first * blockScales, zero = load<usize>(task, 12);
   let bias = load<usize>(task, 16) + before, y = load<usize>(task, 36) + before;
   const zeroStride: usize = zero == 0 ? 0 : <usize>groups << 3;
   zero += <usize>first * zeroStride;
+  if (alone > 0) memory.fill(sums, 0, SUMS_BYTES);
   for (let row = first << 3; row < end; row += 8) {
     const count = rows - row;
-    if (tokens >= TILE_TOKENS) {
+    if (alone > 0) {
       unpack(format, q, tables, scale, zero, groupOctets, scratch, groups, octets);
-      for (let token: usize = 0; token < <usize>tokens; token += TILE_TOKENS) {
-        const xt = x + token * xStride, xScaleT = xScale + token * scaleStride, yt = y + token * yStride, left = tokens - <i32>token;
-        const present = min(left, TILE_TOKENS);
-        if (wide) wideTile(scratch, bias, xt, xScaleT, groupOctets, sums, yt, rows, count, present, groups, sumFactor(format));
-        else narrowTile(scratch, bias, xt, xScaleT, minusSum + token * scaleStride, format == 4 && zero == 0, groupOctets, sums, yt, rows, count, present, groups, sumFactor(format));
-      }
-    } else {
-      for (let token: usize = 0; token < <usize>tokens; token++)
-        tile1(format, q, tables, scale, zero, bias, x + token * xStride, xScale + token * scaleStride, minusSum + token * scaleStride, groupOctets, y + token * yStride, count, groups);
+      const eights = format == 4 && zero == 0, behind = <usize>inTiles;
+      if (wide) wideTiles(scratch, bias, x, xScale, groupOctets, sums, y, yStride, count, tokens, groups, sumFactor(format));
+      else narrowSixes(scratch, bias, x, xScale, minusSum, eights, groupOctets, sums, y, yStride, count, inTiles, groups, sumFactor(format));
+      if (isFour) narrowFour(scratch, bias, x + behind * xStride, xScale + behind * scaleStride, minusSum + behind * scaleStride, eights, groupOctets, sums, y + behind * yStride, yStride, count, groups, sumFactor(format));
     }
+    for (let token = <usize>alone; token < <usize>tokens; token++)
+      tile1(format, q, tables, scale, zero, bias, x + token * xStride, xScale + token * scaleStride, minusSum + token * scaleStride, groupOctets, y + token * yStride, count, groups);
     q += blockBytes;
     scale += blockScales;
     zero += zeroStride;

@@ -3,7 +3,8 @@
 //   channels     [octets * 8] i32, the channel in each place, cols for none; 0: place k holds channel k, and cols = octets * 8
 //   groupOctets  [groups] i32, octets (8 places) of each weight group
 //   q            [tokens, octets * 8] i8, or i16 where wide, as dot.ts takes them
-//   together     1, or 4: words of 4 bytes of q, scale and minusSum then lie as [ceil(tokens / 4), words, 4 tokens], as tile.ts takes them
+//   together     1, or a tile's tokens: words of 4 bytes of q, scale and minusSum then lie as [tiles, words, together], as tile.ts takes them,
+//                those behind tile.ts's inSixes as it says
 //   levels       127, or where wide up to 1,023, the most whose sum over a chunk fits 16 bits (chunk_format.ts, correction)
 //   factor       a power of two that the kernel wants in the scale
 //   scale        [tokens, chunks] f32, times factor
@@ -17,14 +18,16 @@ import { roundingMagic } from './constants';
 import { octetBytes } from './dot';
 import { maxAbs, maxAbsLane } from './lanes';
 import { share } from './task';
+import { inSixes, NARROW_TILE_TOKENS, TILE_TOKENS } from './tile';
 
 export function quantize_rows(task: usize, part: i32, parts: i32): void {
   const channels = load<usize>(task, 4), groupOctets = load<usize>(task, 8), tokens = load<i32>(task, 28), cols = load<i32>(task, 32);
-  const octets = load<i32>(task, 36), groups = load<i32>(task, 40), chunks = load<i32>(task, 44), levels = load<f32>(task, 48), wide = load<bool>(task, 52), factor = load<f32>(task, 56), together = load<u32>(task, 60), stride = <usize>together << 2;
+  const octets = load<i32>(task, 36), groups = load<i32>(task, 40), chunks = load<i32>(task, 44), levels = load<f32>(task, 48), wide = load<bool>(task, 52), factor = load<f32>(task, 56), together = load<u32>(task, 60), tiled = <u32>(together == NARROW_TILE_TOKENS ? inSixes(tokens) : tokens);
   const gathered = load<usize>(task, 24) + (<usize>part * octets << 5), first = share(tokens, part, parts), end = share(tokens, part + 1, parts);
   let x = load<usize>(task) + (<usize>first * cols << 2);
   for (let token = <u32>first; token < <u32>end; token++, x += <usize>cols << 2) {
-    const before = <usize>(token / together * together), lane = <usize>(token % together) << 2;
+    const beyond = token >= tiled, width: u32 = beyond ? tokens - <i32>tiled == TILE_TOKENS ? TILE_TOKENS : 1 : together, base = beyond ? tiled : 0;
+    const stride = <usize>width << 2, lane = (token - base) % width << 2, before = <usize>token - (lane >> 2);
     let q = load<usize>(task, 12) + before * octets * octetBytes(wide) + lane;
     let scale = load<usize>(task, 16) + (before * chunks << 2) + lane, minusSum = load<usize>(task, 20) + (before * chunks << 2) + lane;
     let from = x;
@@ -37,7 +40,7 @@ export function quantize_rows(task: usize, part: i32, parts: i32): void {
         const count = <usize>min(left, 4);
         quantizeChunk(wide, levels, factor, from, q, stride, scale, minusSum, count << 5);
         from += count << 5;
-        q += count * octetBytes(wide) * together;
+        q += count * octetBytes(wide) * width;
       }
     }
   }

@@ -23,6 +23,14 @@ describe.each(['reference', 'wasm'] as const)('on %s', (backend) => {
     expect(await logitsOf(fixture, ids, { backend, runTokens: 7 })).toEqual(whole);
     expect(await logitsOf(fixture, ids, { backend, runTokens: 1 })).toEqual(whole);
   });
+
+  test.each(FIXTURES)('%s gives the last token’s bits also when no other’s are asked for', async (name) => {
+    const fixture = await openFixture(name);
+    const { ids } = fixture.golden.long;
+    const last = (await logitsOf(fixture, ids, { backend })).slice(-fixture.config.vocabSize);
+    expect(await logitsOf(fixture, ids, { backend, outputs: 'ends' })).toEqual(last);
+    expect(await logitsOf(fixture, ids, { backend, outputs: 'ends', runTokens: 7 })).toEqual(last);
+  });
 });
 
 describe('rope that depends on length', () => {

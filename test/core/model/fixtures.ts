@@ -87,7 +87,10 @@ async function openBackend(name: RunnableBackend): Promise<Backend> {
   return loadWasmBackend();
 }
 
-/** The backend is closed afterwards. Logits [ids, vocab], the prompt computed in runs of `runTokens` (null: all at once), in pages that lie out of order. */
+/**
+ * The backend is closed afterwards. Logits [ids, vocab], or with `outputs` 'ends' the last one's [vocab], the prompt computed in runs of
+ * `runTokens` (null: all at once), in pages that lie out of order.
+ */
 export async function logitsOf(
   { config, checkpoint }: Pick<Fixture, 'config' | 'checkpoint'>,
   ids: readonly number[],
@@ -97,9 +100,10 @@ export async function logitsOf(
     headBits?: HeadBits;
     runTokens?: number;
     plannedTokens?: number;
+    outputs?: 'all' | 'ends';
   } = {},
 ): Promise<Float32Array> {
-  const { backend: chosen = 'reference' } = options;
+  const { outputs = 'all', backend: chosen = 'reference' } = options;
   const backend = typeof chosen === 'string' ? await openBackend(chosen) : chosen;
   const quantization = options.quantization ?? { kind: 'none' };
   const { headBits = 16 } = options;
@@ -111,12 +115,12 @@ export async function logitsOf(
   backend.allocateKv({ layers, kvHeads, headDim, pages, pageTokens: PAGE_TOKENS, dtype: 'f32' });
   const pageIds = Array.from({ length: pages }, (_, page) => pages - 1 - page);
   const runTokens = options.runTokens ?? ids.length;
-  const logits = new Float32Array(ids.length * config.vocabSize);
+  const logits = new Float32Array((outputs === 'all' ? ids.length : 1) * config.vocabSize);
   for (let start = 0; start < ids.length; start += runTokens) {
     const sequence = { ids, numCachedTokens: start, pageIds, plannedTokens: options.plannedTokens ?? ids.length };
     const count = Math.min(runTokens, ids.length - start);
-    const rows = await graph.forward(makeBatch([{ sequence, count }], PAGE_TOKENS, 'all'));
-    logits.set(rows, start * config.vocabSize);
+    const rows = await graph.forward(makeBatch([{ sequence, count }], PAGE_TOKENS, outputs));
+    logits.set(rows, outputs === 'all' ? start * config.vocabSize : 0);
   }
   await backend.dispose();
   return logits;
