@@ -6,7 +6,7 @@ import { JSON_FLAG, STORE_FLAGS } from '../model-flags.ts';
 import { writeOutput } from '../output.ts';
 import { progressBar } from '../progress.ts';
 import { openModel, remoteOptions } from '../store/open-model.ts';
-import { expectHash, PIECE_BYTES, publishedHashes, pullFiles } from '../store/pull.ts';
+import { expectHash, piecesOf, publishedHashes, pullFiles } from '../store/pull.ts';
 import { formatS3, parseS3Address } from '../store/s3-address.ts';
 import { POINTER, readManifest } from '../store/s3-files.ts';
 import { openS3Model } from '../store/s3-model.ts';
@@ -170,9 +170,7 @@ async function verify(options: Options, target: string): Promise<void> {
     for (const { name, source } of sources) {
       const hash = createHash('sha256');
       try {
-        source.expect?.([{ offset: 0, length: source.size }]);
-        for (let offset = 0; offset < source.size; offset += PIECE_BYTES) {
-          const piece = await source.read(offset, PIECE_BYTES);
+        for await (const piece of piecesOf(source)) {
           hash.update(piece);
           bytes += piece.length;
           bar(bytes, total);

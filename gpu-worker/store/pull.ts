@@ -4,6 +4,7 @@ import { mkdir, open, readdir, rename, rm, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import process from 'node:process';
 import { NibbleError } from '../../core/errors.ts';
+import type { ByteSource } from '../../core/formats/byte-source.ts';
 import { progressBar } from '../progress.ts';
 import type { RemoteOptions } from './fetcher.ts';
 import { acquireLock } from './file-lock.ts';
@@ -13,7 +14,7 @@ import { openS3Model } from './s3-model.ts';
 import type { StoredModel } from './stored-model.ts';
 
 /** What is read at once while a whole file is copied or hashed. */
-export const PIECE_BYTES = 16 << 20;
+const PIECE_BYTES = 16 << 20;
 /** Under the cache's directory. */
 const FOLDER = 'nibble-models';
 const IDENTITY_DIGITS = 32;
@@ -38,6 +39,12 @@ export function expectHash(file: string, found: string, wanted: string | undefin
   throw new NibbleError({ code: 'file_invalid', file, tensor: null, rule });
 }
 
+/** A whole file, in order. */
+export async function* piecesOf(source: ByteSource): AsyncGenerator<Uint8Array> {
+  source.expect?.([{ offset: 0, length: source.size }]);
+  for (let offset = 0; offset < source.size; offset += PIECE_BYTES) yield await source.read(offset, PIECE_BYTES);
+}
+
 /** Into an empty directory. Resolves to the number of files and of their bytes. */
 export async function pullFiles(
   model: StoredModel,
@@ -53,9 +60,7 @@ export async function pullFiles(
     const handle = await open(join(directory, name), 'wx');
     const hash = createHash('sha256');
     try {
-      source.expect?.([{ offset: 0, length: source.size }]);
-      for (let offset = 0; offset < source.size; offset += PIECE_BYTES) {
-        const piece = await source.read(offset, PIECE_BYTES);
+      for await (const piece of piecesOf(source)) {
         hash.update(piece);
         await handle.writeFile(piece);
         bytes += piece.length;

@@ -6,6 +6,7 @@ import { randomBase62 } from '../../../edge/auth.ts';
 import type { AdmitRequest } from '../../../edge/ledger/grant.ts';
 import { Ledger } from '../../../edge/ledger/usage-query.ts';
 import { admin, newAccount, service, type TestAccount } from '../edge-under-test.ts';
+import { CountedReads } from './counted-reads.ts';
 
 const tariff = { promptMicroUsdPerMtok: 3, completionMicroUsdPerMtok: 5 };
 interface KeyJson {
@@ -106,19 +107,12 @@ test('what a budget over many rows counts is read row by row, not all at once in
       account.caller.keyId,
       Date.now(),
     );
-    const cursors: { rowsRead: number }[] = [];
-    const watched = {
-      exec: (query: string, ...bindings: SqlStorageValue[]) => {
-        const cursor = storage.sql.exec(query, ...bindings);
-        cursors.push(cursor);
-        return cursor;
-      },
-    };
-    for (const { costPico } of new Ledger(watched as unknown as SqlStorage).settledSince(0)) {
+    const counted = new CountedReads(storage.sql);
+    for (const { costPico } of new Ledger(counted.sql).settledSince(0)) {
       expect(costPico).toBe(1n);
       break;
     }
-    return cursors.reduce((sum, cursor) => sum + cursor.rowsRead, 0);
+    return counted.rowsRead;
   });
   expect(rowsRead).toBeLessThan(200);
   const path = `${keysOf(account)}/${account.caller.keyId}`;

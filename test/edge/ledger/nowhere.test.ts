@@ -10,6 +10,7 @@ import { LedgerStore } from '../../../edge/ledger/storage.ts';
 import { meter, stripeOf } from '../../../edge/ledger/stripe-sink.ts';
 import { Ledger } from '../../../edge/ledger/usage-query.ts';
 import { admin, newAccount, type TestAccount } from '../edge-under-test.ts';
+import { CountedReads } from './counted-reads.ts';
 
 const HOUR_MS = 3_600_000;
 const tariff = { promptMicroUsdPerMtok: 3, completionMicroUsdPerMtok: 5 };
@@ -85,19 +86,12 @@ test('looking for what is to be sent to Stripe does not read what was', async ()
       exports.insertEvent({ ...event, identifier: `counted-${number}`, state: 'counted', nextMs: null });
     exports.insertEvent({ ...event, identifier: 'open', state: 'planned', nextMs: 5 });
     exports.insertEvent({ ...event, identifier: 'stuck', state: 'refused', nextMs: null });
-    const cursors: { rowsRead: number }[] = [];
-    const watched = {
-      exec: (query: string, ...bindings: SqlStorageValue[]) => {
-        const cursor = storage.sql.exec(query, ...bindings);
-        cursors.push(cursor);
-        return cursor;
-      },
-    };
-    const seen = new ExportStore(watched as unknown as SqlStorage);
+    const counted = new CountedReads(storage.sql);
+    const seen = new ExportStore(counted.sql);
     expect(seen.nextEventMs()).toBe(5);
     expect(seen.dueEvents(10, 20).map(({ identifier }) => identifier)).toEqual(['open']);
     expect(seen.stuckEvents().map(({ identifier }) => identifier)).toEqual(['stuck']);
-    return cursors.reduce((sum, cursor) => sum + cursor.rowsRead, 0);
+    return counted.rowsRead;
   });
   expect(rowsRead).toBeLessThan(20);
 });

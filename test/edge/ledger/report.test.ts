@@ -51,7 +51,8 @@ test('messages that come twice and out of order are rows once, summed exactly be
   ]);
 });
 
-test('the ledger’s rows reach the copy through the queue, and the operator’s report', async () => {
+/** An account whose ledger has three rows of one model. */
+async function withThreeRows() {
   const account = await newAccount();
   const model = newModel();
   const worker = await ScriptedWorker.connect(account.workerToken, model);
@@ -61,6 +62,11 @@ test('the ledger’s rows reach the copy through the queue, and the operator’s
     await readAll(submission);
     await rowOf(account, submission.jobId);
   }
+  return { account, model };
+}
+
+test('the ledger’s rows reach the copy through the queue, and the operator’s report', async () => {
+  const { account, model } = await withThreeRows();
   vi.useFakeTimers({ toFake: ['Date'], now: Date.now() + 11_000 });
   await runDurableObjectAlarm(env.ACCOUNT.getByName(account.id));
   vi.useRealTimers();
@@ -85,15 +91,7 @@ test('the ledger’s rows reach the copy through the queue, and the operator’s
 });
 
 test('rows that the copy lost are fed again from a place in the ledger on, once each', async () => {
-  const account = await newAccount();
-  const model = newModel();
-  const worker = await ScriptedWorker.connect(account.workerToken, model);
-  worker.serve(2);
-  for (let jobs = 0; jobs < 3; jobs++) {
-    const submission = await submit(account, jobRequest(model));
-    await readAll(submission);
-    await rowOf(account, submission.jobId);
-  }
+  const { account } = await withThreeRows();
   const object = env.ACCOUNT.getByName(account.id);
   vi.useFakeTimers({ toFake: ['Date'], now: Date.now() + 11_000 });
   await runDurableObjectAlarm(object);
