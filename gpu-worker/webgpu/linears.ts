@@ -22,6 +22,8 @@ export interface LinearsOptions {
   deterministic: boolean;
   /** Most bytes of a binding where the device allows more. */
   bindingBytes?: number;
+  /** Most buffers of a kernel where the device allows more. */
+  storageBuffers?: number;
   /** `none`: sums in workgroup memory where the device has subgroups. */
   subgroups?: 'none';
   /** Products by subgroup matrices: of the adapter's shape by default; another, for tests, or none. */
@@ -75,7 +77,7 @@ export class Linears {
     return linear;
   }
 
-  /** As the Backend's: one dispatch multiplies them from now on, where kinds and formats agree. Throws `out_of_memory`. */
+  /** As the Backend's: one dispatch multiplies them from now on, where kinds and formats agree and the device binds so many buffers. Throws `out_of_memory`. */
   async join(weights: readonly Linear[]): Promise<void> {
     const members = weights as readonly GpuLinear[];
     if (members.some((member) => this.#joined.has(member))) return;
@@ -84,7 +86,12 @@ export class Linears {
       'joined weights',
       this.#options.bindingBytes ?? Number.POSITIVE_INFINITY,
     );
-    const whole = await joinedLinear(loading, members);
+    const { maxStorageBuffersPerShaderStage } = this.#space.gpu.opened.limits;
+    const mostBuffers = Math.min(
+      this.#options.storageBuffers ?? maxStorageBuffersPerShaderStage,
+      maxStorageBuffersPerShaderStage,
+    );
+    const whole = await joinedLinear(loading, members, mostBuffers);
     if (whole === null) return;
     for (const [index, member] of members.entries()) {
       // Its buffers are the whole's.

@@ -12,6 +12,8 @@ import { F32_TOLERANCE, LinearsUnderTest } from './linear-under-test.ts';
 
 const IN = 416;
 const F16_TOLERANCE = 2e-3;
+/** maxStorageBuffersPerShaderStage of every adapter. */
+const PROMISED_BUFFERS = 8;
 /** Outputs of the three, whole quads. */
 const WIDTHS = [68, 20, 36] as const;
 
@@ -113,6 +115,22 @@ describe('q, k and v', () => {
       const files = await expectProducts(await joined(weights), weights, 1);
       expect(files.filter((file) => file.startsWith('linear_'))).toHaveLength(linears);
     }
+  });
+
+  test.each(KINDS)('%s: as many buffers as WebGPU promises are enough, joined or not', async (_, make) => {
+    const weights = WIDTHS.map((width, i) => make(width, i + 1));
+    const together = await joined(weights, { storageBuffers: PROMISED_BUFFERS });
+    const { dispatch } = space.gpu;
+    let most = 0;
+    for (const tokens of [1, 17]) {
+      // Below `dispatched`, which takes both away.
+      space.gpu.dispatch = (kernel, params, buffers, ...groups) => {
+        most = Math.max(most, buffers.length);
+        dispatch.call(space.gpu, kernel, params, buffers, ...groups);
+      };
+      await expectProducts(together, weights, tokens);
+    }
+    expect(most).toBeLessThanOrEqual(PROMISED_BUFFERS);
   });
 
   test('long rows, whose channels are shared between workgroups', async () => {

@@ -13,16 +13,22 @@ export interface JoinedLinear extends GpuLinear {
 }
 
 /**
- * Gives null, and leaves the weights as they are, when their kinds, formats, inputs or numbers of rows do not go together. Otherwise their
- * own buffers are gone: at most one set of weights is on the device twice, and only until this resolves.
+ * Gives null, and leaves the weights as they are, when their kinds, formats, inputs or numbers of rows do not go together, or their kernel
+ * would bind more than `mostBuffers`. Otherwise their own buffers are gone: at most one set of weights is on the device twice, and only until
+ * this resolves.
  */
-export async function joinedLinear(loading: Loading, weights: readonly GpuLinear[]): Promise<JoinedLinear | null> {
+export async function joinedLinear(
+  loading: Loading,
+  weights: readonly GpuLinear[],
+  mostBuffers: number,
+): Promise<JoinedLinear | null> {
   const [first, ...others] = weights;
   if (first === undefined || others.length === 0 || weights.length > MOST_WEIGHTS) return null;
   if (first.joins === null || !others.every((other) => formOf(other) === formOf(first))) return null;
   if (others.some(({ input }) => channelsOf(input) !== channelsOf(first.input))) return null;
   // Rows go by quads, and each weight begins a new one.
   if (weights.some(({ outFeatures, parts }) => outFeatures % 4 !== 0 || parts.length !== 1)) return null;
+  if (numBuffers(first, weights.length) > mostBuffers) return null;
 
   const widths = weights.map(({ outFeatures }) => outFeatures);
   const rows = widths.reduce((sum, width) => sum + width, 0);
@@ -61,6 +67,12 @@ export async function joinedLinear(loading: Loading, weights: readonly GpuLinear
   }
   const part: WeightPart = { first: 0, rows, buffers, rowFactors, params: paramsOf(weights, own) };
   return { ...first, outFeatures: rows, bytes: loading.bytes, parts: [part], bias, widths };
+}
+
+/** That the kernel of so many joined weights binds, at most: linear_x.wgsl, the format's own, linear_output.wgsl. */
+function numBuffers({ input, parts: [part], bias }: GpuLinear, count: number): number {
+  const inputs = input.kind === 'int8' && input.threshold > 0 ? 4 : 2;
+  return inputs + (part!.rowFactors === null ? 0 : 1) + part!.buffers.length + count + (bias === null ? 0 : 1);
 }
 
 /** Everything that must be equal, but the input's order. */
