@@ -14,6 +14,8 @@ export interface Flag {
   /** The variable that stands in when the flag is absent, as in TGI's launcher. */
   env?: string;
   minimum?: number;
+  /** The one value that is built; another is refused as not supported yet. */
+  only?: string;
 }
 
 export interface Command {
@@ -153,6 +155,7 @@ function checked(label: string, flag: Flag, value: string | undefined): Value {
   if (value === undefined) throw usage(`${label} needs a value`);
   if (flag.choices !== undefined && !flag.choices.includes(value))
     throw usage(`${label} is "${value}"; it is one of ${flag.choices.join(', ')}`);
+  if (flag.only !== undefined && value !== flag.only) throw usage(`${label} ${value} is not supported yet`);
   if (flag.kind === 'text') return value;
   const number = value.trim() === '' ? Number.NaN : Number(value);
   if (!Number.isFinite(number) || (flag.kind === 'integer' && !Number.isSafeInteger(number)))

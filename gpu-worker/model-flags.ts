@@ -71,6 +71,25 @@ export const MODEL_FLAGS = {
     help: 'bits of embedding and head, requantized on load (16: as the checkpoint has them)',
     env: 'HEAD_BITS',
   },
+  sharded: {
+    kind: 'text',
+    choices: ['true', 'false'],
+    only: 'false',
+    help: "a model over several GPUs (false; TGI's, the rest is not built yet)",
+    env: 'SHARDED',
+  },
+  'num-shard': {
+    kind: 'integer',
+    only: '1',
+    help: "GPUs of one model (1; TGI's, more are not built yet)",
+    env: 'NUM_SHARD',
+  },
+  speculate: {
+    kind: 'integer',
+    only: '0',
+    help: "tokens guessed ahead (0; TGI's, more are not built yet)",
+    env: 'SPECULATE',
+  },
   'weights-cache': {
     kind: 'text',
     value: 's3://BUCKET/PREFIX',
@@ -80,9 +99,6 @@ export const MODEL_FLAGS = {
   'weights-cache-fill': { kind: 'toggle', help: 'leave there what it lacks (on)' },
   ...STORE_FLAGS,
 } as const satisfies Record<string, Flag>;
-
-/** TGI's and our own model options that later work builds. */
-export const PENDING_MODEL_FLAGS = ['sharded', 'num-shard', 'speculate'];
 
 export const JSON_FLAG = { kind: 'switch', help: 'one JSON document on stdout, nothing else' } as const satisfies Flag;
 

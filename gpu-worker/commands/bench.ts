@@ -8,7 +8,7 @@ import { benchServe } from '../bench/serve-task.ts';
 import { DEFAULT_SHAPE } from '../bench/shape.ts';
 import { WEIGHT_FLAGS } from '../bench/weight-format.ts';
 import { type Command, type Options, usage } from '../command-line.ts';
-import { JSON_FLAG, MODEL_FLAGS, PENDING_MODEL_FLAGS } from '../model-flags.ts';
+import { JSON_FLAG, MODEL_FLAGS } from '../model-flags.ts';
 
 const TASKS = ['decode', 'prefill', 'serve', 'kernels', 'edge'];
 /** What says something to the edge's bench, which has no model, and to that of a server. */
@@ -56,7 +56,7 @@ export const bench: Command = {
     profile: { kind: 'switch', help: 'where the time of decode or prefill goes, by kernel' },
     json: JSON_FLAG,
   },
-  pending: PENDING_MODEL_FLAGS,
+  pending: [],
   examples: [
     'nibble bench decode --shape 768,12,2048,12,12,32000 --group-size 32 --head-bits 4 --peers',
     'nibble bench decode --shape 4096,32,11008,32,32,32000 --batch 1,16 --backend webgpu --json',

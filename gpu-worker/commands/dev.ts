@@ -9,7 +9,7 @@ import { ensureWasmBuilt } from '../../scripts/build-wasm.ts';
 import { type Command, type Options, usage } from '../command-line.ts';
 import { allowFallback, devKeys } from '../dev-account.ts';
 import { LOCAL_BUCKET, type LocalEdge, startLocalEdge } from '../local-edge.ts';
-import { MODEL_FLAGS, PENDING_MODEL_FLAGS } from '../model-flags.ts';
+import { MODEL_FLAGS } from '../model-flags.ts';
 import { progressBar } from '../progress.ts';
 import { openModel } from '../store/open-model.ts';
 import { below, isS3 } from '../store/s3-address.ts';
@@ -44,7 +44,7 @@ export const dev: Command = {
     },
     state: { kind: 'text', value: 'DIR', help: 'where accounts, queues and keys are kept (.nibble)' },
   },
-  pending: PENDING_MODEL_FLAGS,
+  pending: [],
   examples: [
     'npm start',
     'PORT=9000 npm start',

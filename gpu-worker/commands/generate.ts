@@ -8,7 +8,7 @@ import type { FinishReason, Input, Job } from '../../core/protocol.ts';
 import { type Command, type Options, usage } from '../command-line.ts';
 import { kvSize } from '../kv-size.ts';
 import { loadModel } from '../loader.ts';
-import { JSON_FLAG, kvDtypeOf, MODEL_FLAGS, PENDING_MODEL_FLAGS } from '../model-flags.ts';
+import { JSON_FLAG, kvDtypeOf, MODEL_FLAGS } from '../model-flags.ts';
 import { profileTable } from '../profile-table.ts';
 
 export const generate: Command = {
@@ -29,7 +29,7 @@ export const generate: Command = {
     profile: { kind: 'switch', help: 'time of every GPU kernel on stderr; each then runs alone' },
     json: JSON_FLAG,
   },
-  pending: PENDING_MODEL_FLAGS,
+  pending: [],
   examples: [
     'nibble generate --model-id models/demo/gptq-int4 --chat "Tell me a story about a fox named Milo" --max-new-tokens 200',
     'nibble generate --model-id models/demo/f16 --prompt "Once upon a time" --temperature 0.8 --seed 1 --json',

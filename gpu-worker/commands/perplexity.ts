@@ -1,7 +1,7 @@
 /** Perplexity: how well a model predicts a file. */
 import type { Command, Options } from '../command-line.ts';
 import { loadModel } from '../loader.ts';
-import { JSON_FLAG, kvDtypeOf, MODEL_FLAGS, PENDING_MODEL_FLAGS } from '../model-flags.ts';
+import { JSON_FLAG, kvDtypeOf, MODEL_FLAGS } from '../model-flags.ts';
 import { perplexityOf } from '../perplexity-of.ts';
 import { progressBar } from '../progress.ts';
 
@@ -20,7 +20,7 @@ export const perplexity: Command = {
     limit: { kind: 'integer', minimum: 1, help: 'only the first so many windows or strings' },
     json: JSON_FLAG,
   },
-  pending: PENDING_MODEL_FLAGS,
+  pending: [],
   examples: ['nibble perplexity --model-id models/demo/gptq-int4 --file stories.json --json'],
   run,
 };

@@ -6,7 +6,7 @@ import type { Frame } from '../../core/protocol.ts';
 import { type Command, type Options, usage } from '../command-line.ts';
 import { Journal } from '../journal.ts';
 import { Links } from '../links.ts';
-import { MODEL_FLAGS, PENDING_MODEL_FLAGS } from '../model-flags.ts';
+import { MODEL_FLAGS } from '../model-flags.ts';
 import { openServedModel } from '../served-model.ts';
 import { DEFAULT_CONCURRENT_REQUESTS, PENDING_TGI_FLAGS, STANDALONE_FLAGS } from '../standalone/flags.ts';
 import { Worker } from '../worker.ts';
@@ -73,7 +73,7 @@ export const serve: Command = {
       env: 'JOURNAL',
     },
   },
-  pending: [...PENDING_MODEL_FLAGS, ...PENDING_TGI_FLAGS],
+  pending: PENDING_TGI_FLAGS,
   examples: [
     'nibble serve --model-id models/demo/gptq-int4 --edge http://localhost:8787 --token nbl_…',
     'nibble serve --model-id models/demo/gptq-int4 --port 8080 --api-key secret',

@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
 import { failureOf } from '../../core/errors.ts';
 import { type Command, helpOf, parseOptions } from '../../gpu-worker/command-line.ts';
+import { generate } from '../../gpu-worker/commands/generate.ts';
 import { nibble } from '../end-to-end/running-edge.ts';
 import { DEMO_DIRECTORY } from './demo-model.ts';
 import { HubServer } from './hub-server.ts';
@@ -19,6 +20,7 @@ const command: Command = {
     loud: { kind: 'switch', help: 'a switch' },
     'group-size': { kind: 'integer', help: 'a size', minimum: -1, synonyms: ['groupsize'] },
     order: { kind: 'toggle', help: 'on or off', synonyms: ['sorted'] },
+    shards: { kind: 'integer', help: 'one', only: '1', env: 'SHARDS' },
   },
   pending: ['num-shard'],
   examples: ['nibble try MODEL'],
@@ -74,6 +76,7 @@ describe('options', () => {
     [['m', '--method', 'c'], '--method is "c"; it is one of a, b'],
     [['m', '--loud=yes'], '--loud takes no value'],
     [['m', '--num-shard', '2'], '--num-shard is not supported yet'],
+    [['m', '--shards', '2'], '--shards 2 is not supported yet'],
     [['m', '--colour'], '--colour is not an option of "nibble try"; see --help'],
     [['m', 'n'], '"n" was not expected; see --help'],
     [[], 'MODEL is missing; see --help'],
@@ -83,6 +86,19 @@ describe('options', () => {
 
   test('a variable of a flag that is not built yet is not ignored either', () => {
     expect(refusal(['m'], { NUM_SHARD: '2' })).toBe('NUM_SHARD: --num-shard is not supported yet');
+  });
+
+  test('of a flag whose other values are not built yet, the one that is may be said', () => {
+    expect(refusal(['m', '--shards', '1'])).toBe('accepted');
+    expect(refusal(['m'], { SHARDS: '1' })).toBe('accepted');
+    expect(refusal(['m'], { SHARDS: '4' })).toBe('SHARDS 4 is not supported yet');
+  });
+
+  test('TGI’s --sharded false --num-shard 1 --speculate 0 is what runs here', () => {
+    const parsed = (...args: string[]) => parseOptions(generate, ['--model-id', 'm', ...args], {});
+    expect(parsed('--sharded', 'false', '--num-shard', '1', '--speculate', '0').text('model-id')).toBe('m');
+    for (const [flag, value] of Object.entries({ sharded: 'true', 'num-shard': '2', speculate: '3' }))
+      expect(() => parsed(`--${flag}`, value)).toThrow(`--${flag} ${value} is not supported yet`);
   });
 
   test('help names every flag, variable and pending flag', () => {
