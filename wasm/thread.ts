@@ -5,8 +5,8 @@ import { instantiateKernels, kernelOrder } from './kernels.ts';
 import { TASK_ADDRESS, TASK_BYTES } from './team.ts';
 import { CONTROL_ADDRESS, END, FAILED_ADDRESS, type ThreadData } from './threads.ts';
 
-/** Some 50 µs: longer than what lies between two tasks of a step. */
-const SPINS = 1 << 16;
+/** Long beside what lies between two tasks of a step: a thread that slept can take some 100 µs to come back, as long as five tasks of a decode. */
+const SPINS = 1 << 20;
 
 const { module, memory, part, parts } = workerData as ThreadData;
 const kernels = instantiateKernels(module, memory);
