@@ -5,7 +5,7 @@
 //   positions, sequenceOf [tokens] i32
 //   pageTables  [sequences, maxPages] i32, checked by the caller
 //   slopes      [heads] f32 (ALiBi), or 0: nothing is added. softcap: infinity for none. window: at least the context for none
-//   scratch     [parts, rowsOfScratch, ceil(headDim / 32) * 32 + scoreStride] f32; rowsOfScratch >= 4 and >= a part's heads;
+//   scratch     [parts, rowsOfScratch, ceil(headDim / 32) * 32 + scoreStride] f32; rowsOfScratch >= 4 and >= the heads of a piece;
 //               scoreStride = 4 * ceil((seen + 3) / 4) + 8, where seen is the largest position + 1, or the window if that is less
 // Any headDim; kvHeads divides heads; head h reads kv head h * kvHeads / heads.
 // Accumulation in f32. Score: lane j of 4 adds channels j, j + 4, ... in order, (l0 + l1) + (l2 + l3), times scale, times the key's own scale
@@ -14,7 +14,7 @@
 // f16 is widened without its exponent's offset of 112: q is multiplied by 2^100 and scale by 2^12, weights by 2^112, all exact.
 //   gathered, capacity  attention_fours.ts: scratch for four tokens in a row of one sequence, or 0, as in the plain build, which is kept
 //               small: each token goes alone then, with the same bits
-// Split by heads; fours as attention_fours.ts says. Reference: test/wasm/oracle.ts, attention.
+// Split by pieces of heads; fours as attention_fours.ts says. Reference: test/wasm/oracle.ts, attention.
 
 import { halfMask } from './constants';
 import { attendFours, inARow } from './attention_fours';
@@ -22,7 +22,7 @@ import { exp4 } from './exp';
 import { elementShift, loadValues, padRow } from './key_value';
 import { maxLane, storeLanes, sumLanes, sumLanes4 } from './lanes';
 import { capped } from './softcap';
-import { share } from './task';
+import { firstPiece, nextPiece, NONE, pieceBegin, pieceEnd } from './pieces';
 
 const F16 = 1;
 
@@ -155,6 +155,11 @@ function divide(sums: usize, divisor: f32, y: usize, headDim: i32): void {
   for (let channel = 0; channel < headDim; channel += 4) storeLanes(y + (<usize>channel << 2), f32x4.div(v128.load(sums + (<usize>channel << 2)), divisor4), headDim - channel);
 }
 
+/** Half of a part's share, and one at least; all for one part. wasm/key-values.ts counts the same. */
+@inline function headsInPiece(heads: i32, parts: i32): i32 {
+  return max(1, heads / (2 * parts));
+}
+
 export function attention(task: usize, part: i32, parts: i32): void {
   const q = load<usize>(task), keyPages = load<usize>(task, 4), valuePages = load<usize>(task, 8), keyScales = load<usize>(task, 12), valueScales = load<usize>(task, 16);
   const positions = load<usize>(task, 20), sequenceOf = load<usize>(task, 24), pageTables = load<usize>(task, 28), slopes = load<usize>(task, 32), y = load<usize>(task, 40);
@@ -169,42 +174,45 @@ export function attention(task: usize, part: i32, parts: i32): void {
   if (shared) attendFours(task, part, parts);
 
   // Pages outside, so that each is read once, from its beginning to its end.
-  const firstHead = share(heads, part, parts), lastHead = share(heads, part + 1, parts);
-  for (let token = 0; token < tokens; token++) {
-    if (shared && inARow(positions, sequenceOf, token & ~3, tokens)) continue;
-    const count = load<i32>(positions + (<usize>token << 2)) + 1, first = max(0, count - window);
-    const pageTable = pageTables + (<usize>load<i32>(sequenceOf + (<usize>token << 2)) * maxPages << 2);
-    for (let head = firstHead, at = own; head < lastHead; head++, at += qBytes) padRow(q + <usize>token * tokenBytes + <usize>head * headBytes, at, 16, headDim, qFactor);
-    for (let position = first; position < count; ) {
-      const offset = position % pageTokens, run = min(pageTokens - offset, count - position);
-      const pageRow = <usize>load<i32>(pageTable + (<usize>(position / pageTokens) << 2)) * pageRows + <usize>offset;
-      for (let head = firstHead; head < lastHead; head++) {
-        const row = pageRow + <usize>(head * kvHeads / heads) * pageTokens, place = <usize>(head - firstHead);
-        scoreRun(dtype, own + place * qBytes, keyPages + row * rowBytes, keyScales + (row << 2), scores + place * scoreBytes + (<usize>(position - first) << 2), run, stride, scale);
+  const size = headsInPiece(heads, parts);
+  for (let piece = firstPiece(heads, size, part, parts); piece != NONE; piece = nextPiece(size, part, parts)) {
+    const firstHead = pieceBegin(piece), lastHead = pieceEnd(piece);
+    for (let token = 0; token < tokens; token++) {
+      if (shared && inARow(positions, sequenceOf, token & ~3, tokens)) continue;
+      const count = load<i32>(positions + (<usize>token << 2)) + 1, first = max(0, count - window);
+      const pageTable = pageTables + (<usize>load<i32>(sequenceOf + (<usize>token << 2)) * maxPages << 2);
+      for (let head = firstHead, at = own; head < lastHead; head++, at += qBytes) padRow(q + <usize>token * tokenBytes + <usize>head * headBytes, at, 16, headDim, qFactor);
+      for (let position = first; position < count; ) {
+        const offset = position % pageTokens, run = min(pageTokens - offset, count - position);
+        const pageRow = <usize>load<i32>(pageTable + (<usize>(position / pageTokens) << 2)) * pageRows + <usize>offset;
+        for (let head = firstHead; head < lastHead; head++) {
+          const row = pageRow + <usize>(head * kvHeads / heads) * pageTokens, place = <usize>(head - firstHead);
+          scoreRun(dtype, own + place * qBytes, keyPages + row * rowBytes, keyScales + (row << 2), scores + place * scoreBytes + (<usize>(position - first) << 2), run, stride, scale);
+        }
+        position += run;
       }
-      position += run;
-    }
-    // The sums of values take the places of the queries, the sum of weights the last place of its scores.
-    memory.fill(own, 0, <usize>(lastHead - firstHead) * qBytes);
-    for (let head = firstHead; head < lastHead; head++) {
-      const mine = scores + <usize>(head - firstHead) * scoreBytes;
-      const sum = weigh(mine, count - first, softcap, slopes == 0 ? 0 : load<f32>(slopes + (<usize>head << 2)), weightFactor);
-      if (dtype == 2) scaleWeights(mine, valueScales, pageTable, <usize>(head * kvHeads / heads) * pageTokens, pageRows, pageTokens, first, count);
-      store<f32>(mine + scoreBytes - 4, sum);
-    }
-    for (let position = first; position < count; ) {
-      const offset = position % pageTokens, run = min(pageTokens - offset, count - position);
-      const pageRow = <usize>load<i32>(pageTable + (<usize>(position / pageTokens) << 2)) * pageRows + <usize>offset;
+      // The sums of values take the places of the queries, the sum of weights the last place of its scores.
+      memory.fill(own, 0, <usize>(lastHead - firstHead) * qBytes);
       for (let head = firstHead; head < lastHead; head++) {
-        const row = pageRow + <usize>(head * kvHeads / heads) * pageTokens, place = <usize>(head - firstHead);
-        for (let channel = 0; channel < headDim; channel += 32)
-          values32(dtype, scores + place * scoreBytes + (<usize>(position - first) << 2), valuePages + row * rowBytes + (<usize>channel << elementShift(dtype)), rowBytes, run, own + place * qBytes + (<usize>channel << 2));
+        const mine = scores + <usize>(head - firstHead) * scoreBytes;
+        const sum = weigh(mine, count - first, softcap, slopes == 0 ? 0 : load<f32>(slopes + (<usize>head << 2)), weightFactor);
+        if (dtype == 2) scaleWeights(mine, valueScales, pageTable, <usize>(head * kvHeads / heads) * pageTokens, pageRows, pageTokens, first, count);
+        store<f32>(mine + scoreBytes - 4, sum);
       }
-      position += run;
-    }
-    for (let head = firstHead; head < lastHead; head++) {
-      const place = <usize>(head - firstHead);
-      divide(own + place * qBytes, load<f32>(scores + (place + 1) * scoreBytes - 4), y + <usize>token * tokenBytes + <usize>head * headBytes, headDim);
+      for (let position = first; position < count; ) {
+        const offset = position % pageTokens, run = min(pageTokens - offset, count - position);
+        const pageRow = <usize>load<i32>(pageTable + (<usize>(position / pageTokens) << 2)) * pageRows + <usize>offset;
+        for (let head = firstHead; head < lastHead; head++) {
+          const row = pageRow + <usize>(head * kvHeads / heads) * pageTokens, place = <usize>(head - firstHead);
+          for (let channel = 0; channel < headDim; channel += 32)
+            values32(dtype, scores + place * scoreBytes + (<usize>(position - first) << 2), valuePages + row * rowBytes + (<usize>channel << elementShift(dtype)), rowBytes, run, own + place * qBytes + (<usize>channel << 2));
+        }
+        position += run;
+      }
+      for (let head = firstHead; head < lastHead; head++) {
+        const place = <usize>(head - firstHead);
+        divide(own + place * qBytes, load<f32>(scores + (place + 1) * scoreBytes - 4), y + <usize>token * tokenBytes + <usize>head * headBytes, headDim);
+      }
     }
   }
 }

@@ -5,15 +5,18 @@
 //   scores    [positions, 4 tokens] f32, from the first position that token 0 sees to the last that token 3 does; weights in their places
 // Every sum adds what it adds for a token alone, in that order: bits are the same. A position that a token does not see weighs 0.
 // Gathering costs as much as widening f16 for one four does. Bound by f32 multiply and add, each half of the time: 0.8 of two a cycle in the two
-// inner loops. Of fours one in turn to each part, for later tokens see more. Reference: test/wasm/oracle.ts, attention.
+// inner loops. Split by pieces of fours, a head's together. Reference: test/wasm/oracle.ts, attention.
 
 import { halfMask } from './constants';
 import { exp4 } from './exp';
 import { elementShift, loadValues, padRow } from './key_value';
 import { storeLanes, sumLanes4 } from './lanes';
+import { firstPiece, nextPiece, NONE, pieceBegin, pieceEnd, SECOND } from './pieces';
 import { capped } from './softcap';
 
 const F16 = 1;
+/** Fours in a piece. */
+const FOURS = 8;
 
 /** Whether the four tokens from `token` on are neighbours in one sequence. */
 export function inARow(positions: usize, sequenceOf: usize, token: i32, tokens: i32): bool {
@@ -139,29 +142,31 @@ export function attendFours(task: usize, part: i32, parts: i32): void {
   let from = 0, to = 0, ofTable: usize = 0, ofRow: usize = 0;
 
   // Heads outside, so that a head's keys and values stay in the cache for all tokens.
-  for (let unit = part; unit < units; unit += parts) {
-    const token = unit % fours << 2, head = unit / fours;
-    if (!inARow(positions, sequenceOf, token, tokens)) continue;
-    const headRow = <usize>(head * kvHeads / heads) * pageTokens;
-    const count = load<i32>(positions + (<usize>token << 2)) + 1, first = max(0, count - window), end = count + 3;
-    const pageTable = pageTables + (<usize>load<i32>(sequenceOf + (<usize>token << 2)) * maxPages << 2), place = <usize>token * tokenBytes + <usize>head * headBytes;
-    if (pageTable != ofTable || headRow != ofRow || first < from || first > to) {
-      ofTable = pageTable;
-      ofRow = headRow;
-      from = to = first;
-    }
-    for (; to < end; to++) {
-      const row = (headRow + <usize>load<i32>(pageTable + (<usize>(to / pageTokens) << 2)) * pageRows + <usize>(to % pageTokens)) * rowBytes;
-      gatherRow(dtype, keyPages + row, valuePages + row, keys + <usize>to * keyBytes, values + (<usize>to << 5), headDim, blockBytes);
-    }
-    for (let i: usize = 0; i < 4; i++) padRow(q + place + i * tokenBytes, own + (i << 4), 64, headDim, qFactor);
-    score_fours(own, keys + <usize>first * keyBytes, scores, end - first, stride, scale);
-    const divisors = weigh(scores, count - first, window, softcap, slopes == 0 ? 0 : load<f32>(slopes + (<usize>head << 2)), weightFactor);
-    for (let channel = 0; channel < headDim; channel += 8) values_fours(scores, values + <usize>(channel >> 3) * blockBytes + (<usize>first << 5), end - first, own + (<usize>channel << 4));
-    for (let i: usize = 0; i < 4; i++) {
-      const divisor = v128.load32_splat(divisors + (i << 2)), yt = y + place + i * tokenBytes;
-      for (let channel = 0; channel < headDim; channel += 4)
-        storeLanes(yt + (<usize>channel << 2), f32x4.div(v128.load(own + (<usize>(channel & ~7) << 4) + (i << 5) + (<usize>(channel & 4) << 2)), divisor), headDim - channel);
+  for (let piece = firstPiece(units, FOURS, part, parts, SECOND); piece != NONE; piece = nextPiece(FOURS, part, parts, SECOND)) {
+    for (let unit = pieceBegin(piece), behind = pieceEnd(piece); unit < behind; unit++) {
+      const token = unit % fours << 2, head = unit / fours;
+      if (!inARow(positions, sequenceOf, token, tokens)) continue;
+      const headRow = <usize>(head * kvHeads / heads) * pageTokens;
+      const count = load<i32>(positions + (<usize>token << 2)) + 1, first = max(0, count - window), end = count + 3;
+      const pageTable = pageTables + (<usize>load<i32>(sequenceOf + (<usize>token << 2)) * maxPages << 2), place = <usize>token * tokenBytes + <usize>head * headBytes;
+      if (pageTable != ofTable || headRow != ofRow || first < from || first > to) {
+        ofTable = pageTable;
+        ofRow = headRow;
+        from = to = first;
+      }
+      for (; to < end; to++) {
+        const row = (headRow + <usize>load<i32>(pageTable + (<usize>(to / pageTokens) << 2)) * pageRows + <usize>(to % pageTokens)) * rowBytes;
+        gatherRow(dtype, keyPages + row, valuePages + row, keys + <usize>to * keyBytes, values + (<usize>to << 5), headDim, blockBytes);
+      }
+      for (let i: usize = 0; i < 4; i++) padRow(q + place + i * tokenBytes, own + (i << 4), 64, headDim, qFactor);
+      score_fours(own, keys + <usize>first * keyBytes, scores, end - first, stride, scale);
+      const divisors = weigh(scores, count - first, window, softcap, slopes == 0 ? 0 : load<f32>(slopes + (<usize>head << 2)), weightFactor);
+      for (let channel = 0; channel < headDim; channel += 8) values_fours(scores, values + <usize>(channel >> 3) * blockBytes + (<usize>first << 5), end - first, own + (<usize>channel << 4));
+      for (let i: usize = 0; i < 4; i++) {
+        const divisor = v128.load32_splat(divisors + (i << 2)), yt = y + place + i * tokenBytes;
+        for (let channel = 0; channel < headDim; channel += 4)
+          storeLanes(yt + (<usize>channel << 2), f32x4.div(v128.load(own + (<usize>(channel & ~7) << 4) + (i << 5) + (<usize>(channel & 4) << 2)), divisor), headDim - channel);
+      }
     }
   }
 }

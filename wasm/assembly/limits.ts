@@ -2,7 +2,7 @@
 // Reference: none; the values are never used, only returned so that no compiler drops the work.
 
 import { byteSplat, dot } from './dot';
-import { share } from './task';
+import { firstPiece, nextPiece, NONE, pieceBegin, pieceEnd, pieceSize } from './pieces';
 
 /**
  * Loads every byte of x [bytes] once, 16 at a time, and folds them into one word.
@@ -49,8 +49,11 @@ export function dot_limit(seed: i32, rounds: i32): i32 {
   return i32x4.extract_lane(all, 0) ^ i32x4.extract_lane(all, 3);
 }
 
-/** read_limit of each part's share: x, bytes, words [parts] i32. For the team's self-check. */
+/** read_limit of each part's pieces: x, bytes, words [parts] i32. For the team's self-check, and for its limit. */
 export function read(task: usize, part: i32, parts: i32): void {
-  const x = load<usize>(task), lines = load<i32>(task, 4) >> 7, from = <usize>share(lines, part, parts) << 7;
-  store<i32>(load<usize>(task, 8) + (<usize>part << 2), read_limit(x + from, (<usize>share(lines, part + 1, parts) << 7) - from));
+  const x = load<usize>(task), size = pieceSize(128, 1);
+  let word = 0;
+  for (let piece = firstPiece(load<i32>(task, 4) >> 7, size, part, parts); piece != NONE; piece = nextPiece(size, part, parts))
+    word ^= read_limit(x + (<usize>pieceBegin(piece) << 7), <usize>(pieceEnd(piece) - pieceBegin(piece)) << 7);
+  store<i32>(load<usize>(task, 8) + (<usize>part << 2), word);
 }

@@ -22,7 +22,7 @@
 // then the bias. The order is the same in every tile, so a row's bits do not depend on how many rows come with it.
 // 8 bits take wide activations in both builds, see dot.ts, and so more levels of them.
 // Layout and unsigned values with a zero-point correction: as llama.cpp's repacked Q4_0_8x8 (ggml-cpu/repack.cpp), cut to 128-bit lanes.
-// Split by blocks. From 4 tokens on tiles of them share a block unpacked once, see unpack_block.ts; others multiply the packed weights.
+// Split by pieces of blocks. From 4 tokens on tiles of them share a block unpacked once, see unpack_block.ts; others multiply the packed weights.
 // Reference: test/wasm/oracle.ts, and core/formats for the dequantised weights.
 
 import {
@@ -52,7 +52,7 @@ import {
 import { bit2Mask, halfMask } from './constants';
 import { byteSplat, dot, highEven, highOdd, lowEven, lowOdd, octetBytes } from './dot';
 import { storeLanes } from './lanes';
-import { share } from './task';
+import { firstPiece, nextPiece, NONE, pieceBegin, pieceEnd, pieceSize } from './pieces';
 import { inSixes, narrowFour, narrowSixes, SUMS_BYTES, TILE_TOKENS, wideTiles } from './tile';
 import { unpackBlock, unpackedBytes } from './unpack_block';
 
@@ -139,28 +139,29 @@ export function linear_chunks(task: usize, part: i32, parts: i32): void {
   const inTiles = tokens < TILE_TOKENS ? 0 : wide ? tokens : inSixes(tokens), isFour = !wide && tokens - inTiles == TILE_TOKENS, alone = isFour ? tokens : inTiles;
   const xStride = <usize>octets * octetBytes(wide), scaleStride = <usize>chunks << 2, yStride = <usize>rows << 2;
   const scratch = load<usize>(task, 60) + <usize>part * (unpackedBytes(groups, octets) + SUMS_BYTES), sums = scratch + unpackedBytes(groups, octets);
-  const blocks = rows + 7 >> 3, first = share(blocks, part, parts), end = share(blocks, part + 1, parts) << 3, before = <usize>first << 5;
-  const blockBytes = <usize>octets * weightBytes(format), blockScales = <usize>groups * 8 * scaleBytes(format);
-  let q = load<usize>(task) + <usize>first * blockBytes, scale = load<usize>(task, 8) + <usize>first * blockScales, zero = load<usize>(task, 12);
-  let bias = load<usize>(task, 16) + before, y = load<usize>(task, 36) + before;
-  const zeroStride: usize = zero == 0 ? 0 : <usize>groups << 3;
-  zero += <usize>first * zeroStride;
+  const blockBytes = <usize>octets * weightBytes(format), blockScales = <usize>groups * 8 * scaleBytes(format), size = pieceSize(blockBytes, tokens);
+  const zeros = load<usize>(task, 12), zeroStride: usize = zeros == 0 ? 0 : <usize>groups << 3;
   if (alone > 0) memory.fill(sums, 0, SUMS_BYTES);
-  for (let row = first << 3; row < end; row += 8) {
-    const count = rows - row;
-    if (alone > 0) {
-      unpack(format, q, tables, scale, zero, groupOctets, scratch, groups, octets);
-      const eights = format == 4 && zero == 0, behind = <usize>inTiles;
-      if (wide) wideTiles(scratch, bias, x, xScale, groupOctets, sums, y, yStride, count, tokens, groups, sumFactor(format));
-      else narrowSixes(scratch, bias, x, xScale, minusSum, eights, groupOctets, sums, y, yStride, count, inTiles, groups, sumFactor(format));
-      if (isFour) narrowFour(scratch, bias, x + behind * xStride, xScale + behind * scaleStride, minusSum + behind * scaleStride, eights, groupOctets, sums, y + behind * yStride, yStride, count, groups, sumFactor(format));
+  for (let piece = firstPiece(rows + 7 >> 3, size, part, parts); piece != NONE; piece = nextPiece(size, part, parts)) {
+    const first = <usize>pieceBegin(piece), end = pieceEnd(piece) << 3;
+    let q = load<usize>(task) + first * blockBytes, scale = load<usize>(task, 8) + first * blockScales, zero = zeros + first * zeroStride;
+    let bias = load<usize>(task, 16) + (first << 5), y = load<usize>(task, 36) + (first << 5);
+    for (let row = <i32>first << 3; row < end; row += 8) {
+      const count = rows - row;
+      if (alone > 0) {
+        unpack(format, q, tables, scale, zero, groupOctets, scratch, groups, octets);
+        const eights = format == 4 && zero == 0, behind = <usize>inTiles;
+        if (wide) wideTiles(scratch, bias, x, xScale, groupOctets, sums, y, yStride, count, tokens, groups, sumFactor(format));
+        else narrowSixes(scratch, bias, x, xScale, minusSum, eights, groupOctets, sums, y, yStride, count, inTiles, groups, sumFactor(format));
+        if (isFour) narrowFour(scratch, bias, x + behind * xStride, xScale + behind * scaleStride, minusSum + behind * scaleStride, eights, groupOctets, sums, y + behind * yStride, yStride, count, groups, sumFactor(format));
+      }
+      for (let token = <usize>alone; token < <usize>tokens; token++)
+        tile1(format, q, tables, scale, zero, bias, x + token * xStride, xScale + token * scaleStride, minusSum + token * scaleStride, groupOctets, y + token * yStride, count, groups);
+      q += blockBytes;
+      scale += blockScales;
+      zero += zeroStride;
+      bias += 32;
+      y += 32;
     }
-    for (let token = <usize>alone; token < <usize>tokens; token++)
-      tile1(format, q, tables, scale, zero, bias, x + token * xStride, xScale + token * scaleStride, minusSum + token * scaleStride, groupOctets, y + token * yStride, count, groups);
-    q += blockBytes;
-    scale += blockScales;
-    zero += zeroStride;
-    bias += 32;
-    y += 32;
   }
 }

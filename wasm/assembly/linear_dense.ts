@@ -6,11 +6,11 @@
 //   scratch  [parts, 4, stride] f32, for f16 and several tokens: four rows, widened once for all of them
 // 4 divides stride = ceil(in / 4) * 4. f16 widens to f32 exactly.
 // Accumulation in f32: lane j of 4 adds channels j, j + 4, ... in order, then (l0 + l1) + (l2 + l3), then the bias; the same in both tiles.
-// Split by fours of rows. Reference: test/wasm/oracle.ts, linear.
+// Split by pieces of fours of rows. Reference: test/wasm/oracle.ts, linear.
 
 import { halfFactor, halfMask } from './constants';
 import { loadHalf4, storeLanes, sumLanes4 } from './lanes';
-import { share } from './task';
+import { firstPiece, nextPiece, NONE, pieceBegin, pieceEnd, pieceSize } from './pieces';
 
 /** W is f32 or u16, which stands for f16. */
 @inline function load4<W>(pointer: usize, mask: v128, factor: v128): v128 {
@@ -65,22 +65,25 @@ function widen(w: usize, to: usize, stride: i32): void {
 @inline function linear<W>(task: usize, part: i32, parts: i32): void {
   const x = load<usize>(task, 8), tokens = load<i32>(task, 16), rows = load<i32>(task, 20), stride = load<i32>(task, 24);
   const xStride = <usize>stride << 2, yStride = <usize>rows << 2, fours = rows + 3 >> 2;
-  const first = share(fours, part, parts), end = share(fours, part + 1, parts) << 2, scratch = load<usize>(task, 28) + <usize>part * 4 * xStride;
-  let w = load<usize>(task) + <usize>first * 4 * stride * sizeof<W>(), bias = load<usize>(task, 4) + (<usize>first << 4), y = load<usize>(task, 12) + (<usize>first << 4);
-  for (let row = first << 2; row < end; row += 4) {
-    let token = 0, xt = x, yt = y;
-    if (tokens >= 2) {
-      let wide = w;
-      if (!isFloat<W>()) {
-        widen(w, scratch, stride);
-        wide = scratch;
+  const scratch = load<usize>(task, 28) + <usize>part * 4 * xStride, fourBytes = 4 * <usize>stride * sizeof<W>(), size = pieceSize(fourBytes, tokens);
+  for (let piece = firstPiece(fours, size, part, parts); piece != NONE; piece = nextPiece(size, part, parts)) {
+    const first = <usize>pieceBegin(piece), end = pieceEnd(piece) << 2;
+    let w = load<usize>(task) + first * fourBytes, bias = load<usize>(task, 4) + (first << 4), y = load<usize>(task, 12) + (first << 4);
+    for (let row = <i32>first << 2; row < end; row += 4) {
+      let token = 0, xt = x, yt = y;
+      if (tokens >= 2) {
+        let wide = w;
+        if (!isFloat<W>()) {
+          widen(w, scratch, stride);
+          wide = scratch;
+        }
+        for (; token + 2 <= tokens; token += 2, xt += 2 * xStride, yt += 2 * yStride) tile2(wide, bias, xt, yt, rows, rows - row, stride);
       }
-      for (; token + 2 <= tokens; token += 2, xt += 2 * xStride, yt += 2 * yStride) tile2(wide, bias, xt, yt, rows, rows - row, stride);
+      if (token < tokens) tile1<W>(w, bias, xt, yt, rows - row, stride);
+      w += fourBytes;
+      bias += 16;
+      y += 16;
     }
-    if (token < tokens) tile1<W>(w, bias, xt, yt, rows - row, stride);
-    w += 4 * <usize>stride * sizeof<W>();
-    bias += 16;
-    y += 16;
   }
 }
 

@@ -8,11 +8,11 @@
 // blocks = ceil(rows / 8), octets = ceil(cols / 8) <= 16384, for then |sum| <= 2^31 - 1.
 // Accumulation: integers over the whole row, exact; outliers in f32 in order of channels; then as the formula is written, left to right.
 // Activations are wide in both builds (dot.ts). Sums of w + 128 may wrap on the way; the end fits.
-// Split by blocks. Reference: test/wasm/oracle.ts, linearInt8; the method: T. Dettmers et al., arXiv 2208.07339.
+// Split by pieces of blocks. Reference: test/wasm/oracle.ts, linearInt8; the method: T. Dettmers et al., arXiv 2208.07339.
 
 import { byteSplat, dot, highEven, highOdd, lowEven, lowOdd, octetBytes } from './dot';
 import { storeLanes } from './lanes';
-import { share } from './task';
+import { firstPiece, nextPiece, NONE, pieceBegin, pieceEnd, pieceSize } from './pieces';
 
 @inline function corrected(sum: v128, minus: v128): v128 {
   return i32x4.add(sum, i32x4.shl(minus, 7));
@@ -80,23 +80,26 @@ function finish(sum: v128, q: usize, scale: usize, bias: usize, x: usize, xScale
 export function linear_int8(task: usize, part: i32, parts: i32): void {
   const tokens = load<i32>(task, 40), rows = load<i32>(task, 44), cols = load<i32>(task, 48), octets = load<i32>(task, 52);
   const xStride = <usize>octets * octetBytes(true), floatStride = <usize>cols << 2, yStride = <usize>rows << 2, blocks = rows + 7 >> 3;
-  const first = share(blocks, part, parts), end = share(blocks, part + 1, parts) << 3, before = <usize>first << 5;
-  let q = load<usize>(task) + (<usize>first * octets << 6), scale = load<usize>(task, 4) + before, bias = load<usize>(task, 8) + before, y = load<usize>(task, 36) + before;
-  for (let row = first << 3; row < end; row += 8) {
-    let xt = load<usize>(task, 12), x8t = load<usize>(task, 16), scaleT = load<usize>(task, 20), minusT = load<usize>(task, 24), outliersT = load<usize>(task, 28), countT = load<usize>(task, 32);
-    let token = 0, yt = y;
-    for (; token + 4 <= tokens; token += 4) {
-      for (let half: usize = 0; half < 32; half += 16)
-        tile4(q + half, scale + half, bias + half, xt, x8t, scaleT, minusT, outliersT, countT, yt + half, rows, rows - row - <i32>(half >> 2), octets, cols);
-      xt += 4 * floatStride; x8t += 4 * xStride; scaleT += 16; minusT += 16; outliersT += 4 * floatStride; countT += 16; yt += 4 * yStride;
+  const blockBytes = <usize>octets << 6, size = pieceSize(blockBytes, tokens);
+  for (let piece = firstPiece(blocks, size, part, parts); piece != NONE; piece = nextPiece(size, part, parts)) {
+    const first = <usize>pieceBegin(piece), end = pieceEnd(piece) << 3, before = first << 5;
+    let q = load<usize>(task) + first * blockBytes, scale = load<usize>(task, 4) + before, bias = load<usize>(task, 8) + before, y = load<usize>(task, 36) + before;
+    for (let row = <i32>first << 3; row < end; row += 8) {
+      let xt = load<usize>(task, 12), x8t = load<usize>(task, 16), scaleT = load<usize>(task, 20), minusT = load<usize>(task, 24), outliersT = load<usize>(task, 28), countT = load<usize>(task, 32);
+      let token = 0, yt = y;
+      for (; token + 4 <= tokens; token += 4) {
+        for (let half: usize = 0; half < 32; half += 16)
+          tile4(q + half, scale + half, bias + half, xt, x8t, scaleT, minusT, outliersT, countT, yt + half, rows, rows - row - <i32>(half >> 2), octets, cols);
+        xt += 4 * floatStride; x8t += 4 * xStride; scaleT += 16; minusT += 16; outliersT += 4 * floatStride; countT += 16; yt += 4 * yStride;
+      }
+      for (; token < tokens; token++) {
+        tile1(q, scale, bias, xt, x8t, scaleT, minusT, outliersT, countT, yt, rows - row, octets);
+        xt += floatStride; x8t += xStride; scaleT += 4; minusT += 4; outliersT += floatStride; countT += 4; yt += yStride;
+      }
+      q += blockBytes;
+      scale += 32;
+      bias += 32;
+      y += 32;
     }
-    for (; token < tokens; token++) {
-      tile1(q, scale, bias, xt, x8t, scaleT, minusT, outliersT, countT, yt, rows - row, octets);
-      xt += floatStride; x8t += xStride; scaleT += 4; minusT += 4; outliersT += floatStride; countT += 4; yt += yStride;
-    }
-    q += <usize>octets << 6;
-    scale += 32;
-    bias += 32;
-    y += 32;
   }
 }
