@@ -214,11 +214,11 @@ export class WasmBackend implements Backend, Measurable {
 
   async measureBandwidth(): Promise<MeasuredRate> {
     this.#space.team.settle();
-    return readLimit(this.#kernels, this.#space.memory);
+    return readLimit(this.#space.team, this.#space.memory);
   }
 
   async measureMatmul(): Promise<MeasuredRate> {
-    return dotLimit(this.#kernels, this.variant);
+    return dotLimit(this.#kernels, this.#space.team, this.variant);
   }
 
   async dispose(): Promise<void> {

@@ -290,11 +290,11 @@ export interface Measurable {
   /** Adapter, driver and kernel variant, for people: "NVIDIA H100 (Vulkan), f16, subgroups of 32". */
   readonly device: string;
   /**
-   * The best of several passes over memory at least four times the last cache, written to before. What decode is bound by:
+   * The median, or on a device of its own the best, of several passes over memory at least four times the last cache, written to before. What decode is bound by:
    * a "read" counts each byte once, a "copy" counts it read and written. A device that can do both tells the faster.
    */
   measureBandwidth(): Promise<MeasuredRate>;
-  /** The best of several runs of multiply-adds without memory traffic, by the arithmetic that the backend's prefill kernels use. What prefill is bound by. */
+  /** The same of several runs of multiply-adds without memory traffic, by the arithmetic that the backend's prefill kernels use. What prefill is bound by. */
   measureMatmul(): Promise<MeasuredRate>;
   /**
    * Runs `run` with every kernel timed, and sums by kernel, largest first. Timing may slow the run as a whole; a kernel's own time is right.

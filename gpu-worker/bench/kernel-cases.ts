@@ -14,8 +14,8 @@ import { RandomWords } from './random-words.ts';
 import { layerMatrices, type MatrixShape, type ModelShape } from './shape.ts';
 import { formatLabel, randomWeight, type WeightFormat } from './weight-format.ts';
 
-/** The last caches of CPUs here have 32 MB, of an H100 50 MB: four times that and what is read again comes from memory. */
-const COLD_BYTES = { wasm: 128 * 2 ** 20, reference: 1, webgpu: 256 * 2 ** 20, cuda: 256 * 2 ** 20 };
+/** The last caches of CPUs here have 32 MB, of an H100 50 MB: some times that and what is read again comes from memory. */
+const COLD_BYTES = { wasm: 256 * 2 ** 20, reference: 1, webgpu: 256 * 2 ** 20, cuda: 256 * 2 ** 20 };
 /** A matrix so small that more of it would be needed is in a cache in real models too. */
 const MAX_COPIES = 1024;
 /** Rows of the tables that inputs are looked up in. */

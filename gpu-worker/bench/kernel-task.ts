@@ -15,7 +15,7 @@ import { DEFAULT_SHAPE, parseShape } from './shape.ts';
 import { SEED } from './subject.ts';
 import { formatLabel, headFormatOf, weightFormatOf } from './weight-format.ts';
 
-/** The best seen of each limit in the whole run: noise only ever takes away. null where the backend measures none. */
+/** What the device does at best about the time of a case: neighbours on a machine take from both. */
 interface Limits {
   bandwidth: { what: string; perSecond: number };
   matmul: { what: string; perSecond: number };
@@ -29,8 +29,8 @@ export async function benchKernels(options: Options, counts: TaskCounts): Promis
   try {
     const kvDtype = kvDtypeOf(options) ?? backend.defaultKvDtype;
     const sizes = { ...counts, shape: parseShape(text), format, head, context, kvDtype, seed: SEED };
-    const { timed, limits } = await timeAll(backend, new KernelCases(backend, sizes));
-    const results = [...limitResults(limits), ...timed.flatMap((found) => caseResults(found, limits))];
+    const { timed, measured } = await timeAll(backend, new KernelCases(backend, sizes));
+    const results = [...limitResults(measured), ...timed.flatMap(caseResults)];
     const names = rivalsOf(options, 'gemv');
     const rivals =
       names.length > 0 ? await compareGemv(backend, names, counts) : { results: [], ratios: {}, peers: [] };
@@ -57,43 +57,55 @@ export async function benchKernels(options: Options, counts: TaskCounts): Promis
 interface TimedCase {
   kernel: NamedCase;
   ms: number;
+  /** The mean of those before it and behind it; null where the backend measures none. */
+  limits: Limits | null;
 }
 
-async function timeAll(backend: Backend, cases: KernelCases): Promise<{ timed: TimedCase[]; limits: Limits | null }> {
+/** `measured`: the limits in the order of their measurements, one more than cases. */
+async function timeAll(backend: Backend, cases: KernelCases): Promise<{ timed: TimedCase[]; measured: Limits[] }> {
   const clock = new KernelClock(backend);
-  let limits = await measureLimits(backend, null);
+  let before = await measureLimits(backend);
+  const measured = before === null ? [] : [before];
   const timed: TimedCase[] = [];
   const time = async (kernels: NamedCase[]) => {
-    for (const kernel of kernels) timed.push({ kernel, ms: median(await clock.samples(kernel)) });
-    limits = await measureLimits(backend, limits);
+    for (const kernel of kernels) {
+      const ms = median(await clock.samples(kernel));
+      const behind = await measureLimits(backend);
+      timed.push({ kernel, ms, limits: before === null || behind === null ? null : meanOf(before, behind) });
+      before = behind;
+      if (behind !== null) measured.push(behind);
+    }
   };
   await time(await cases.rowOps());
   for await (const kernels of cases.matrices()) await time(kernels);
-  return { timed, limits };
+  return { timed, measured };
 }
 
-async function measureLimits(backend: Backend, before: Limits | null): Promise<Limits | null> {
+async function measureLimits(backend: Backend): Promise<Limits | null> {
   const measurable = measurableOf(backend);
   if (measurable === null) return null;
-  const [bandwidth, matmul] = [await measurable.measureBandwidth(), await measurable.measureMatmul()];
-  if (before === null) return { bandwidth, matmul };
-  return {
-    bandwidth: bandwidth.perSecond > before.bandwidth.perSecond ? bandwidth : before.bandwidth,
-    matmul: matmul.perSecond > before.matmul.perSecond ? matmul : before.matmul,
-  };
+  return { bandwidth: await measurable.measureBandwidth(), matmul: await measurable.measureMatmul() };
 }
 
-function limitResults(limits: Limits | null): BenchResult[] {
-  if (limits === null) return [];
-  const { bandwidth, matmul } = limits;
+function meanOf(a: Limits, b: Limits): Limits {
+  const mean = (key: keyof Limits) => ({ ...a[key], perSecond: (a[key].perSecond + b[key].perSecond) / 2 });
+  return { bandwidth: mean('bandwidth'), matmul: mean('matmul') };
+}
+
+/** The medians of all measurements. */
+function limitResults(measured: readonly Limits[]): BenchResult[] {
+  const [first] = measured;
+  if (first === undefined) return [];
+  const { bandwidth, matmul } = first;
+  const medianOf = (key: keyof Limits) => median(measured.map((limits) => limits[key].perSecond));
   return [
-    { name: `limit, ${bandwidth.what}`, value: rounded(bandwidth.perSecond / 1e9), unit: 'GB/s' },
-    { name: `limit, ${matmul.what}`, value: rounded(matmul.perSecond / 1e12), unit: 'TFLOP/s' },
+    { name: `limit, ${bandwidth.what}`, value: rounded(medianOf('bandwidth') / 1e9), unit: 'GB/s' },
+    { name: `limit, ${matmul.what}`, value: rounded(medianOf('matmul') / 1e12), unit: 'TFLOP/s' },
   ];
 }
 
 /** Time and rates; and, where the limits are known, the least time that they allow as a part of the time it took. */
-function caseResults({ kernel, ms }: TimedCase, limits: Limits | null): BenchResult[] {
+function caseResults({ kernel, ms, limits }: TimedCase): BenchResult[] {
   const { name, bytes, operations } = kernel;
   const results = [
     { name: `${name}: time`, value: rounded(ms * 1000), unit: 'us' },
