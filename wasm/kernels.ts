@@ -199,6 +199,8 @@ type Chunks = [
 ];
 
 export type KernelName = keyof KernelArguments;
+/** A kernel with its arguments. */
+export type KernelTask = { [Name in KernelName]: { name: Name; words: KernelArguments[Name] } }[KernelName];
 /** Does `part` of `parts` of what the task says. */
 type Kernel = (task: number, part: number, parts: number) => void;
 

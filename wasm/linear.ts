@@ -1,6 +1,7 @@
 /** Linear: matrix products on the kernels. Weights that take their activations quantized alike share the quantization. */
 import type { Activation, Linear } from '../core/model/backend.ts';
-import { floatBits } from './kernels.ts';
+import { floatBits, type KernelTask } from './kernels.ts';
+import { MAX_TOGETHER } from './team.ts';
 import type { Bnb4Linear } from './weights/bnb4.ts';
 import type { PlacedPlan } from './weights/chunk-plan.ts';
 import type { DenseLinear } from './weights/dense.ts';
@@ -22,31 +23,30 @@ export function runLinears(space: Workspace, x: Activation, weights: readonly Wa
   const input: Input = { address: space.addressOf(x), tokens: x.rows, quantized: [] };
   const outputs = weights.map((weight) => space.activation(x.rows, weight.outFeatures));
   const mark = space.memory.mark;
-  for (let i = 0; i < weights.length; i++) runLinear(space, weights[i]!, input, outputs[i]!.address);
+  const products = weights.map((weight, i) => prepareLinear(space, weight, input, outputs[i]!.address));
+  for (let first = 0; first < products.length; first += MAX_TOGETHER)
+    space.team.runTogether(products.slice(first, first + MAX_TOGETHER));
   space.memory.release(mark);
   return outputs;
 }
 
-function runLinear(space: Workspace, weight: WasmLinear, x: Input, y: number): void {
+/** Runs what the product needs, and returns the product's own task. */
+function prepareLinear(space: Workspace, weight: WasmLinear, x: Input, y: number): KernelTask {
   switch (weight.kind) {
     case 'dense':
-      dense(space, weight, x, y);
-      return;
+      return dense(space, weight, x, y);
     case 'gptq':
-      gptq(space, weight, x, y);
-      return;
+      return gptq(space, weight, x, y);
     case 'bnb4':
-      bnb4(space, weight, x, y);
-      return;
+      return bnb4(space, weight, x, y);
     case 'int8':
-      int8(space, weight, x, y);
-      return;
+      return int8(space, weight, x, y);
     default:
-      weight satisfies never;
+      return weight satisfies never;
   }
 }
 
-function dense({ team, memory }: Workspace, weight: DenseLinear, { address, tokens }: Input, y: number): void {
+function dense({ team, memory }: Workspace, weight: DenseLinear, { address, tokens }: Input, y: number): KernelTask {
   const { inFeatures, outFeatures, stride, weights, bias, dtype } = weight;
   let padded = address;
   if (stride !== inFeatures) {
@@ -54,39 +54,29 @@ function dense({ team, memory }: Workspace, weight: DenseLinear, { address, toke
     team.run('pad_rows', address, padded, tokens, inFeatures, stride);
   }
   const scratch = dtype === 'f16' && tokens > 1 ? memory.scratch(team.threads * stride * 16) : 0;
-  team.run(`linear_dense_${dtype}`, weights, bias, padded, y, tokens, outFeatures, stride, scratch);
+  return { name: `linear_dense_${dtype}`, words: [weights, bias, padded, y, tokens, outFeatures, stride, scratch] };
 }
 
-function gptq(space: Workspace, weight: GptqLinear, x: Input, y: number): void {
+function gptq(space: Workspace, weight: GptqLinear, x: Input, y: number): KernelTask {
   const { bits, q, scales, zeros, plan, bias } = weight;
   const narrow = bits !== 8 && space.variant === 'relaxed';
   const grid = bits === 8 ? GRIDS.wide : narrow ? GRIDS.narrow : GRIDS.plain;
-  chunks(space, { format: bits, q, tables: 0, scales, zeros: zeros ?? 0, bias, plan }, weight, grid, x, y);
+  return chunks(space, { format: bits, q, tables: 0, scales, zeros: zeros ?? 0, bias, plan }, weight, grid, x, y);
 }
 
-function bnb4(space: Workspace, weight: Bnb4Linear, x: Input, y: number): void {
+function bnb4(space: Workspace, weight: Bnb4Linear, x: Input, y: number): KernelTask {
   const { inFeatures, outFeatures, layout, bias } = weight;
   if (layout.kind === 'blocks') {
     const { codes, table, absmax, blockSize } = layout;
-    space.team.run(
-      'linear_bnb4_blocks',
-      codes,
-      table,
-      absmax,
-      bias,
-      x.address,
-      y,
-      x.tokens,
-      outFeatures,
-      inFeatures,
-      blockSize,
-    );
-    return;
+    return {
+      name: 'linear_bnb4_blocks',
+      words: [codes, table, absmax, bias, x.address, y, x.tokens, outFeatures, inFeatures, blockSize],
+    };
   }
   const { q, tables, scales, plan } = layout;
   const narrow = x.tokens < TILE_TOKENS && space.variant === 'relaxed';
   const grid = narrow ? GRIDS.tableNarrow : GRIDS.tableWide;
-  chunks(space, { format: TABLE_FORMAT, q, tables, scales, zeros: 0, bias, plan }, weight, grid, x, y);
+  return chunks(space, { format: TABLE_FORMAT, q, tables, scales, zeros: 0, bias, plan }, weight, grid, x, y);
 }
 
 /** assembly/chunk_format.ts, TABLE. */
@@ -113,32 +103,17 @@ function chunks(
   grid: Grid,
   x: Input,
   y: number,
-): void {
+): KernelTask {
   const { x8, xScale, minusSum } = quantizedFor(space, plan, inFeatures, x, grid);
   const { groups, octets, groupOctets } = plan;
   // A block as assembly/unpack_block.ts unpacks it and a tile's sums, for each thread.
   const unpackedBytes = groups * 64 + octets * 128 + 192;
   const scratch = x.tokens < TILE_TOKENS ? 0 : space.memory.scratch(space.team.threads * unpackedBytes);
-  space.team.run(
-    'linear_chunks',
-    q,
-    tables,
-    scales,
-    zeros,
-    bias,
-    groupOctets,
-    x8,
-    xScale,
-    minusSum,
-    y,
-    x.tokens,
-    outFeatures,
-    groups,
-    octets,
-    plan.chunks,
-    scratch,
-    format,
-  );
+  // biome-ignore format: in the kernel's order
+  return {
+    name: 'linear_chunks',
+    words: [q, tables, scales, zeros, bias, groupOctets, x8, xScale, minusSum, y, x.tokens, outFeatures, groups, octets, plan.chunks, scratch, format],
+  };
 }
 
 /** How activations are rounded: octets as assembly/dot.ts takes them, narrow i8 or wide i16, integers up to ±levels in them, and a power of two in their scale. */
@@ -210,7 +185,7 @@ function quantizedFor({ memory, team }: Workspace, plan: PlacedPlan, cols: numbe
   return rows;
 }
 
-function int8({ team, memory }: Workspace, weight: Int8Linear, { address: x, tokens }: Input, y: number): void {
+function int8({ team, memory }: Workspace, weight: Int8Linear, { address: x, tokens }: Input, y: number): KernelTask {
   const { inFeatures, outFeatures, octets, q, scales, bias, threshold } = weight;
   const x8 = memory.scratch(tokens * octets * 16);
   const xScale = memory.scratch(tokens * 4);
@@ -220,5 +195,5 @@ function int8({ team, memory }: Workspace, weight: Int8Linear, { address: x, tok
   const kept = memory.scratch(team.threads * octets * 32);
   const rows = [x8, xScale, minusSum, outliers, outlierCount] as const;
   team.run('quantize_tokens', x, ...rows, kept, tokens, inFeatures, octets, floatBits(threshold));
-  team.run('linear_int8', q, scales, bias, x, ...rows, y, tokens, outFeatures, inFeatures, octets);
+  return { name: 'linear_int8', words: [q, scales, bias, x, ...rows, y, tokens, outFeatures, inFeatures, octets] };
 }

@@ -1,10 +1,12 @@
 /** Team: who runs the kernels. One thread here; several in threads.ts. */
-import type { KernelArguments, KernelName, Kernels } from './kernels.ts';
+import type { KernelArguments, KernelName, Kernels, KernelTask } from './kernels.ts';
 
 export interface Team {
   readonly threads: number;
   /** Runs after every task given before; others' shares may end after it returns. */
   run<Name extends KernelName>(name: Name, ...task: KernelArguments[Name]): void;
+  /** The same for up to MAX_TOGETHER tasks of which none needs what another writes: no thread waits between them. */
+  runTogether(tasks: readonly KernelTask[]): void;
   /** Waits until all that was given is done: before memory is read, or written other than by a kernel. */
   settle(): void;
   dispose(): Promise<void>;
@@ -14,6 +16,7 @@ export interface Team {
 export const TASK_ADDRESS = 4096;
 /** 31 arguments, and in the last word what threads.ts keeps there. */
 export const TASK_BYTES = 128;
+export const MAX_TOGETHER = 4;
 
 /** One task's words in memory, wherever its buffer is. */
 export class TaskSlot {
@@ -48,6 +51,13 @@ export class SingleThread implements Team {
   run<Name extends KernelName>(name: Name, ...task: KernelArguments[Name]): void {
     this.#slot.write(task);
     this.#kernels[name](this.#slot.address, 0, 1);
+  }
+
+  runTogether(tasks: readonly KernelTask[]): void {
+    for (const { name, words } of tasks) {
+      this.#slot.write(words);
+      this.#kernels[name](this.#slot.address, 0, 1);
+    }
   }
 
   settle(): void {}

@@ -2,8 +2,8 @@
 /** Thread: what one worker thread of a team does: its part of each task, until it is told to end. */
 import { parentPort, workerData } from 'node:worker_threads';
 import { instantiateKernels, kernelOrder } from './kernels.ts';
-import { TASK_ADDRESS, TASK_BYTES } from './team.ts';
-import { CONTROL_ADDRESS, END, FAILED_ADDRESS, type ThreadData } from './threads.ts';
+import { TASK_BYTES } from './team.ts';
+import { CONTROL_ADDRESS, END, FAILED_ADDRESS, kernelOf, setAddress, type ThreadData } from './threads.ts';
 
 /** Long beside what lies between two tasks of a step: a thread that slept can take some 100 µs to come back, as long as five tasks of a decode. */
 const SPINS = 1 << 20;
@@ -15,11 +15,17 @@ const order = kernelOrder(kernels);
 const words = new Int32Array(memory.buffer);
 
 parentPort!.postMessage('ready');
-for (let seen = 0; ; ) {
+for (let seen = 0, lastWord = 0; lastWord !== END; ) {
   seen = kernels.await_task(CONTROL_ADDRESS, part, seen, SPINS);
-  const task = TASK_ADDRESS + (seen & 1) * TASK_BYTES;
-  const kernel = words[(task + TASK_BYTES) / 4 - 1]!;
-  if (kernel === END) break;
+  let task = setAddress(seen);
+  do {
+    lastWord = words[(task + TASK_BYTES) / 4 - 1]!;
+    if (lastWord !== END) runPart(kernelOf(lastWord).index, task);
+    task += TASK_BYTES;
+  } while (kernelOf(lastWord).isFollowed);
+}
+
+function runPart(kernel: number, task: number): void {
   try {
     kernels[order[kernel]!](task, part, parts);
   } catch (error) {

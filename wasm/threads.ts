@@ -4,19 +4,31 @@
  * works, because others have the processors, leaves its threads asleep for a while: any number of them gives the same bits.
  */
 import { Worker } from 'node:worker_threads';
-import type { KernelArguments, KernelName, Kernels } from './kernels.ts';
+import type { KernelArguments, KernelName, Kernels, KernelTask } from './kernels.ts';
 import { instantiateKernels, kernelOrder } from './kernels.ts';
 import type { KernelMemory } from './memory.ts';
-import { TASK_ADDRESS, TASK_BYTES, TaskSlot, type Team } from './team.ts';
+import { MAX_TOGETHER, TASK_ADDRESS, TASK_BYTES, TaskSlot, type Team } from './team.ts';
 import { impossible } from './tensors.ts';
 
-/** Behind the two tasks. 4 KiB hold the words of 60 threads. */
-export const CONTROL_ADDRESS = TASK_ADDRESS + 2 * TASK_BYTES;
+/** The tasks that are published together: two sets in turn, so that one can be written while the other is worked on. */
+const SET_BYTES = MAX_TOGETHER * TASK_BYTES;
+/** Behind the two sets. 4 KiB hold the words of 60 threads; behind these are the ranges of assembly/pieces.ts. */
+export const CONTROL_ADDRESS = TASK_ADDRESS + 2 * SET_BYTES;
 /** Word behind the published one: set by a thread whose kernel trapped. */
 export const FAILED_ADDRESS = CONTROL_ADDRESS + 32;
 export const MAX_THREADS = 60;
-/** A task's last word when the threads are to end. */
+/** A task's last word when the threads are to end; otherwise it names the kernel, and says whether another task follows in the set. */
 export const END = -1;
+const FOLLOWED = 0x100;
+
+export function setAddress(published: number): number {
+  return TASK_ADDRESS + (published & 1) * SET_BYTES;
+}
+
+/** `index` is the kernel's place in kernelOrder. */
+export function kernelOf(lastWord: number): { index: number; isFollowed: boolean } {
+  return { index: lastWord & (FOLLOWED - 1), isFollowed: lastWord !== END && (lastWord & FOLLOWED) !== 0 };
+}
 
 /** Tasks after which a team sees what waiting cost it. */
 const WINDOW_TASKS = 256;
@@ -37,10 +49,10 @@ export class ThreadTeam implements Team {
   readonly #kernels: Kernels;
   readonly #memory: WebAssembly.Memory;
   readonly #order: Map<KernelName, number>;
-  readonly #slots: [TaskSlot, TaskSlot];
+  readonly #sets: [TaskSlot[], TaskSlot[]];
   readonly #workers: Worker[];
   readonly #now: (() => number) | null;
-  #task = 0;
+  #published = 0;
   #aloneTasks = 0;
   #timesAlone = 0;
   #windowTasks = 0;
@@ -53,7 +65,9 @@ export class ThreadTeam implements Team {
     this.#kernels = kernels;
     this.#memory = memory;
     this.#order = new Map(kernelOrder(kernels).map((name, index) => [name, index]));
-    this.#slots = [new TaskSlot(memory, TASK_ADDRESS), new TaskSlot(memory, TASK_ADDRESS + TASK_BYTES)];
+    const slotsOf = (set: number) =>
+      Array.from({ length: MAX_TOGETHER }, (_, at) => new TaskSlot(memory, setAddress(set) + at * TASK_BYTES));
+    this.#sets = [slotsOf(0), slotsOf(1)];
     this.#workers = workers;
   }
 
@@ -83,18 +97,21 @@ export class ThreadTeam implements Team {
   }
 
   run<Name extends KernelName>(name: Name, ...task: KernelArguments[Name]): void {
-    if (this.#aloneTasks > 0) {
-      this.#aloneTasks--;
-      const slot = this.#slots[(this.#task + 1) & 1]!;
-      slot.write(task);
-      this.#kernels[name](slot.address, 0, 1);
-      return;
-    }
-    const now = this.#now;
+    this.runTogether([{ name, words: task } as KernelTask]);
+  }
+
+  runTogether(tasks: readonly KernelTask[]): void {
+    const isAlone = this.#aloneTasks > 0;
+    const now = isAlone ? null : this.#now;
     const start = now?.() ?? 0;
-    const slot = this.#publish(task, this.#order.get(name)!);
+    const slots = this.#write(tasks);
+    if (isAlone) this.#aloneTasks--;
+    else this.#publish();
     const published = now?.() ?? 0;
-    this.#kernels[name](slot.address, 0, this.threads);
+    const parts = isAlone ? 1 : this.threads;
+    tasks.forEach(({ name }, at) => {
+      this.#kernels[name](slots[at]!.address, 0, parts);
+    });
     if (now !== null) this.#account(published - start, now() - published);
   }
 
@@ -122,17 +139,24 @@ export class ThreadTeam implements Team {
     if (this.#workers.length === 0) return;
     const ended = this.#workers.map((worker) => new Promise((resolve) => worker.once('exit', resolve)));
     for (const worker of this.#workers) worker.ref();
-    this.#publish([], END);
+    this.#sets[(this.#published + 1) & 1]![0]!.write([], END);
+    this.#publish();
     this.#workers.length = 0;
     await Promise.all(ended);
   }
 
-  #publish(task: readonly number[], lastWord: number): TaskSlot {
-    // The slot's task before this one is done: the one in between was published after it.
-    const slot = this.#slots[(this.#task + 1) & 1]!;
-    slot.write(task, lastWord);
-    this.#task = this.#kernels.publish(CONTROL_ADDRESS, this.threads);
-    return slot;
+  /** Into the set that is not worked on: its tasks before these are done, for those in between were published after them. */
+  #write(tasks: readonly KernelTask[]): TaskSlot[] {
+    if (tasks.length > MAX_TOGETHER) throw impossible(`${tasks.length} tasks together`);
+    const slots = this.#sets[(this.#published + 1) & 1]!;
+    tasks.forEach(({ name, words }, at) => {
+      slots[at]!.write(words, this.#order.get(name)! | (at + 1 < tasks.length ? FOLLOWED : 0));
+    });
+    return slots;
+  }
+
+  #publish(): void {
+    this.#published = this.#kernels.publish(CONTROL_ADDRESS, this.threads);
   }
 }
 

@@ -73,6 +73,7 @@ describe('a team', () => {
       run: () => {
         clock += ms;
       },
+      runTogether: () => {},
       settle: () => {},
       dispose: async () => {},
     });

@@ -175,7 +175,7 @@ export function attention(task: usize, part: i32, parts: i32): void {
 
   // Pages outside, so that each is read once, from its beginning to its end.
   const size = headsInPiece(heads, parts);
-  for (let piece = firstPiece(heads, size, part, parts); piece != NONE; piece = nextPiece(size, part, parts)) {
+  for (let piece = firstPiece(task, heads, size, part, parts); piece != NONE; piece = nextPiece(task, size, part, parts)) {
     const firstHead = pieceBegin(piece), lastHead = pieceEnd(piece);
     for (let token = 0; token < tokens; token++) {
       if (shared && inARow(positions, sequenceOf, token & ~3, tokens)) continue;

@@ -142,7 +142,7 @@ export function attendFours(task: usize, part: i32, parts: i32): void {
   let from = 0, to = 0, ofTable: usize = 0, ofRow: usize = 0;
 
   // Heads outside, so that a head's keys and values stay in the cache for all tokens.
-  for (let piece = firstPiece(units, FOURS, part, parts, SECOND); piece != NONE; piece = nextPiece(FOURS, part, parts, SECOND)) {
+  for (let piece = firstPiece(task, units, FOURS, part, parts, SECOND); piece != NONE; piece = nextPiece(task, FOURS, part, parts, SECOND)) {
     for (let unit = pieceBegin(piece), behind = pieceEnd(piece); unit < behind; unit++) {
       const token = unit % fours << 2, head = unit / fours;
       if (!inARow(positions, sequenceOf, token, tokens)) continue;

@@ -53,7 +53,7 @@ export function dot_limit(seed: i32, rounds: i32): i32 {
 export function read(task: usize, part: i32, parts: i32): void {
   const x = load<usize>(task), size = pieceSize(128, 1);
   let word = 0;
-  for (let piece = firstPiece(load<i32>(task, 4) >> 7, size, part, parts); piece != NONE; piece = nextPiece(size, part, parts))
+  for (let piece = firstPiece(task, load<i32>(task, 4) >> 7, size, part, parts); piece != NONE; piece = nextPiece(task, size, part, parts))
     word ^= read_limit(x + (<usize>pieceBegin(piece) << 7), <usize>(pieceEnd(piece) - pieceBegin(piece)) << 7);
   store<i32>(load<usize>(task, 8) + (<usize>part << 2), word);
 }

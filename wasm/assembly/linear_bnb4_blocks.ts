@@ -17,7 +17,7 @@ export function linear_bnb4_blocks(task: usize, part: i32, parts: i32): void {
   const codes = load<usize>(task), table = load<usize>(task, 4), absmax = load<usize>(task, 8), bias = load<usize>(task, 12), x = load<usize>(task, 16), y = load<usize>(task, 20);
   const tokens = load<i32>(task, 24), rows = load<i32>(task, 28), cols = load<i32>(task, 32), blockSize = load<i32>(task, 36);
   const size = pieceSize(<usize>cols, tokens);
-  for (let piece = firstPiece(rows, size, part, parts); piece != NONE; piece = nextPiece(size, part, parts)) {
+  for (let piece = firstPiece(task, rows, size, part, parts); piece != NONE; piece = nextPiece(task, size, part, parts)) {
     for (let row = pieceBegin(piece), end = pieceEnd(piece); row < end; row++) {
       const first = <u64>row * cols, block = <u32>(first / blockSize), firstLeft = blockSize - <i32>(first % blockSize);
       let from = x, to = y + (<usize>row << 2);

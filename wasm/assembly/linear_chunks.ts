@@ -142,7 +142,7 @@ export function linear_chunks(task: usize, part: i32, parts: i32): void {
   const blockBytes = <usize>octets * weightBytes(format), blockScales = <usize>groups * 8 * scaleBytes(format), size = pieceSize(blockBytes, tokens);
   const zeros = load<usize>(task, 12), zeroStride: usize = zeros == 0 ? 0 : <usize>groups << 3;
   if (alone > 0) memory.fill(sums, 0, SUMS_BYTES);
-  for (let piece = firstPiece(rows + 7 >> 3, size, part, parts); piece != NONE; piece = nextPiece(size, part, parts)) {
+  for (let piece = firstPiece(task, rows + 7 >> 3, size, part, parts); piece != NONE; piece = nextPiece(task, size, part, parts)) {
     const first = <usize>pieceBegin(piece), end = pieceEnd(piece) << 3;
     let q = load<usize>(task) + first * blockBytes, scale = load<usize>(task, 8) + first * blockScales, zero = zeros + first * zeroStride;
     let bias = load<usize>(task, 16) + (first << 5), y = load<usize>(task, 36) + (first << 5);

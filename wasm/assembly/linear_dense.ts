@@ -65,8 +65,8 @@ function widen(w: usize, to: usize, stride: i32): void {
 @inline function linear<W>(task: usize, part: i32, parts: i32): void {
   const x = load<usize>(task, 8), tokens = load<i32>(task, 16), rows = load<i32>(task, 20), stride = load<i32>(task, 24);
   const xStride = <usize>stride << 2, yStride = <usize>rows << 2, fours = rows + 3 >> 2;
-  const scratch = load<usize>(task, 28) + <usize>part * 4 * xStride, fourBytes = 4 * <usize>stride * sizeof<W>(), size = pieceSize(fourBytes, tokens);
-  for (let piece = firstPiece(fours, size, part, parts); piece != NONE; piece = nextPiece(size, part, parts)) {
+  const scratch = load<usize>(task, 28) + <usize>part * 4 * xStride, fourBytes = 4 * <usize>stride * sizeof<W>(), size = pieceSize(<usize>fourBytes, tokens);
+  for (let piece = firstPiece(task, fours, size, part, parts); piece != NONE; piece = nextPiece(task, size, part, parts)) {
     const first = <usize>pieceBegin(piece), end = pieceEnd(piece) << 2;
     let w = load<usize>(task) + first * fourBytes, bias = load<usize>(task, 4) + (first << 4), y = load<usize>(task, 12) + (first << 4);
     for (let row = <i32>first << 2; row < end; row += 4) {

@@ -81,7 +81,7 @@ export function linear_int8(task: usize, part: i32, parts: i32): void {
   const tokens = load<i32>(task, 40), rows = load<i32>(task, 44), cols = load<i32>(task, 48), octets = load<i32>(task, 52);
   const xStride = <usize>octets * octetBytes(true), floatStride = <usize>cols << 2, yStride = <usize>rows << 2, blocks = rows + 7 >> 3;
   const blockBytes = <usize>octets << 6, size = pieceSize(blockBytes, tokens);
-  for (let piece = firstPiece(blocks, size, part, parts); piece != NONE; piece = nextPiece(size, part, parts)) {
+  for (let piece = firstPiece(task, blocks, size, part, parts); piece != NONE; piece = nextPiece(task, size, part, parts)) {
     const first = <usize>pieceBegin(piece), end = pieceEnd(piece) << 3, before = first << 5;
     let q = load<usize>(task) + first * blockBytes, scale = load<usize>(task, 4) + before, bias = load<usize>(task, 8) + before, y = load<usize>(task, 36) + before;
     for (let row = <i32>first << 3; row < end; row += 8) {

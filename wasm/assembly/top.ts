@@ -78,7 +78,7 @@ function select(x: usize, first: i32, cols: i32, ids: usize, values: usize, coun
 export function top(task: usize, part: i32, parts: i32): void {
   const logits = load<usize>(task), temperatures = load<usize>(task, 4), ids = load<usize>(task, 8), values = load<usize>(task, 12), totals = load<usize>(task, 16);
   const rows = load<i32>(task, 20), cols = load<i32>(task, 24), count = load<i32>(task, 28), segments = (cols + SEGMENT - 1) / SEGMENT;
-  for (let piece = firstPiece(rows * segments, 1, part, parts); piece != NONE; piece = nextPiece(1, part, parts)) {
+  for (let piece = firstPiece(task, rows * segments, 1, part, parts); piece != NONE; piece = nextPiece(task, 1, part, parts)) {
     for (let unit = pieceBegin(piece), end = pieceEnd(piece); unit < end; unit++) {
       const row = unit / segments, first = unit % segments * SEGMENT, own = min(SEGMENT, cols - first), temperature = load<f32>(temperatures + (<usize>row << 2));
       const x = logits + (<usize>row * cols + first << 2), highest = highestOf(x, own), place = <usize>unit * count << 2, total = totals + <usize>unit * 24;
