@@ -14,6 +14,8 @@ const RESULTS = join(ROOT, 'bench', 'results');
 
 const SHAPE_110M = '--shape 768,12,2048,12,12,32000';
 const SHAPE_517M = '--shape 1280,24,3456,20,20,32000';
+/** 13 MB, which the last cache holds: two threads of the larger ones share a memory that one already reads at most of its speed. */
+const SHAPE_IN_CACHE = '--shape 384,6,1024,6,6,32000';
 /** 4.5 bits a weight everywhere, as llama.cpp's Q4_0 has, and its f16 keys and values. */
 const LIKE_Q4_0 = '--group-size 32 --head-bits 4 --kv-cache-dtype f16';
 const LLAMA_7B = '--shape 4096,32,11008,32,32,32000 --backend webgpu';
@@ -28,9 +30,13 @@ const SETS: Readonly<Record<string, readonly string[]>> = {
     `decode ${SHAPE_517M} ${LIKE_Q4_0} --context 1024 --peers --rivals node-llama-cpp`,
     `prefill ${SHAPE_110M} ${LIKE_Q4_0} --peers`,
     `prefill ${SHAPE_517M} ${LIKE_Q4_0} --peers --rivals node-llama-cpp`,
+    `decode ${SHAPE_110M} ${LIKE_Q4_0} --threads 2 --peers --rivals node-llama-cpp`,
+    `prefill ${SHAPE_110M} ${LIKE_Q4_0} --threads 2 --peers --rivals node-llama-cpp`,
+    `decode ${SHAPE_IN_CACHE} ${LIKE_Q4_0} --threads 2`,
     `decode ${SHAPE_110M} ${LIKE_Q4_0} --batch 1,4,16`,
     `kernels ${SHAPE_110M} ${LIKE_Q4_0} --batch 1,16 --peers`,
     `kernels ${SHAPE_517M} ${LIKE_Q4_0} --batch 1,16`,
+    `kernels ${SHAPE_110M} ${LIKE_Q4_0} --threads 2`,
   ],
   webgpu: [
     `decode ${LLAMA_7B} --batch 1,16`,

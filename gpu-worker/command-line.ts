@@ -66,6 +66,10 @@ export class Options {
   toggle(name: string): boolean | null {
     return (this.#values.get(name) as boolean | undefined) ?? null;
   }
+  /** The same with another value for one flag. */
+  with(name: string, value: Value): Options {
+    return new Options(this.positionals, new Map(this.#values).set(name, value), this.#given);
+  }
   required(name: string): string {
     const value = this.text(name);
     if (value === null) throw usage(`--${name} is missing`);

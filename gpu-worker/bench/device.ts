@@ -4,8 +4,14 @@ import { cpus, totalmem } from 'node:os';
 import { join } from 'node:path';
 import process from 'node:process';
 import type { Backend, Measurable } from '../../core/model/backend.ts';
+import { WasmBackend } from '../../wasm/backend.ts';
 
 const ROOT = join(import.meta.dirname, '..', '..');
+
+/** Of the CPU's kernels; 1 where a GPU computes, or where a team was given up. */
+export function threadsOf(backend: Backend): number {
+  return backend instanceof WasmBackend ? backend.threads : 1;
+}
 
 export function measurableOf(backend: Backend): (Backend & Measurable) | null {
   return 'measureBandwidth' in backend ? (backend as Backend & Measurable) : null;

@@ -1,7 +1,7 @@
 /** ModelTasks: `nibble bench decode` and `prefill`, alone or with rivals in the same rounds. */
 import type { Options } from '../command-line.ts';
 import { type Contest, type Rivals, runContest } from './contest.ts';
-import { commitOf, deviceOf } from './device.ts';
+import { commitOf, deviceOf, threadsOf } from './device.ts';
 import { profile } from './op-times.ts';
 import { PEER_CACHE, rivalsOf, startPeers } from './peers.ts';
 import { type BenchReport, type BenchResult, rounded } from './report.ts';
@@ -23,9 +23,14 @@ export interface TaskCounts {
 interface Bench {
   subject: Subject;
   steps: Steps;
+  /** The same model on one thread, where the other has several. */
+  onOneThread: Steps | null;
   rivals: Omit<Rivals, 'task'>;
   options: Options;
 }
+
+/** A contender beside ours on several threads. */
+const ONE_THREAD = 'one thread';
 
 type Found = Pick<BenchReport, 'settings' | 'results' | 'ratios' | 'peers'>;
 
@@ -41,13 +46,18 @@ export function benchPrefill(options: Options, counts: TaskCounts): Promise<Benc
   return withSubject('prefill', options, counts, room, (bench) => prefill(bench, counts.promptTokens));
 }
 
-async function decode({ steps, subject, rivals, options }: Bench, counts: TaskCounts): Promise<Found> {
+async function decode({ steps, onOneThread, subject, rivals, options }: Bench, counts: TaskCounts): Promise<Found> {
   const { batches, context, newTokens } = counts;
   await steps.prefill(context, Math.max(...batches));
-  const contenders = batches.map((batch) => ({
-    name: `batch ${batch}`,
-    measure: async () => (batch * newTokens * 1000) / (await steps.decode(context, newTokens, batch)).ms,
-  }));
+  const contender = (name: string, of: Steps, batch: number) => ({
+    name,
+    measure: async () => (batch * newTokens * 1000) / (await of.decode(context, newTokens, batch)).ms,
+  });
+  const contenders = batches.map((batch) => contender(`batch ${batch}`, steps, batch));
+  if (onOneThread !== null) {
+    await onOneThread.prefill(context, batches[0]!);
+    contenders.push(contender(ONE_THREAD, onOneThread, batches[0]!));
+  }
   const task = { kind: 'decode', context, steps: newTokens } as const;
   const contest = await runContest(contenders, { ...rivals, task });
   const profiled = await profileResults(options, subject, async () => {
@@ -57,11 +67,15 @@ async function decode({ steps, subject, rivals, options }: Bench, counts: TaskCo
     settings: { ...subject.settings, context, 'new tokens': newTokens, rounds: rivals.rounds },
     results: [
       ...batches.flatMap((batch) => decodeResults(contest.of(`batch ${batch}`), batch, steps, counts)),
+      ...oneThreadRate(contest, 'decode', onOneThread),
       ...peerRates(contest, 'decode'),
       ...peerBytes(contest, steps.stepBytes(context, newTokens, 1).weights),
       ...profiled,
     ],
-    ratios: batches.includes(1) ? contest.ratios('batch 1') : {},
+    ratios: {
+      ...(batches.includes(1) ? contest.ratios('batch 1') : {}),
+      ...oneThreadRatio(contest, `batch ${batches[0]!}`, onOneThread),
+    },
     peers: contest.outcomes,
   };
 }
@@ -82,9 +96,14 @@ function decodeResults(rate: number, batch: number, steps: Steps, { context, new
   ];
 }
 
-async function prefill({ steps, subject, rivals, options }: Bench, tokens: number): Promise<Found> {
-  const ours = { name: 'nibble', measure: async () => (tokens * 1000) / (await steps.prefill(tokens, 1)) };
-  const contest = await runContest([ours], { ...rivals, task: { kind: 'prefill', tokens } });
+async function prefill({ steps, onOneThread, subject, rivals, options }: Bench, tokens: number): Promise<Found> {
+  const contender = (name: string, of: Steps) => ({
+    name,
+    measure: async () => (tokens * 1000) / (await of.prefill(tokens, 1)),
+  });
+  const ours = contender('nibble', steps);
+  const contenders = onOneThread === null ? [ours] : [ours, contender(ONE_THREAD, onOneThread)];
+  const contest = await runContest(contenders, { ...rivals, task: { kind: 'prefill', tokens } });
   const rate = contest.of(ours.name);
   const profiled = await profileResults(options, subject, async () => {
     await steps.prefill(tokens, 1);
@@ -99,10 +118,11 @@ async function prefill({ steps, subject, rivals, options }: Bench, tokens: numbe
         value: rounded((prefillOperations(subject, tokens) * rate) / tokens / 1e12),
         unit: 'TFLOP/s',
       },
+      ...oneThreadRate(contest, 'prefill', onOneThread),
       ...peerRates(contest, 'prefill'),
       ...profiled,
     ],
-    ratios: contest.ratios(ours.name),
+    ratios: { ...contest.ratios(ours.name), ...oneThreadRatio(contest, ours.name, onOneThread) },
     peers: contest.outcomes,
   };
 }
@@ -114,6 +134,15 @@ function prefillOperations({ shape }: Subject, tokens: number): number {
   const before = hidden * hidden + 2 * kvWidth * hidden;
   const behind = hidden * hidden + 3 * ffn * hidden;
   return 2 * (layers * before * tokens + behind * ((layers - 1) * tokens + 1) + vocab * hidden);
+}
+
+function oneThreadRate(contest: Contest, task: string, onOneThread: Steps | null): BenchResult[] {
+  if (onOneThread === null) return [];
+  return [{ name: `${task}, ${ONE_THREAD}`, value: rounded(contest.of(ONE_THREAD)), unit: 'tokens/s' }];
+}
+
+function oneThreadRatio(contest: Contest, ours: string, onOneThread: Steps | null): Record<string, number> {
+  return onOneThread === null ? {} : { [ONE_THREAD]: rounded(contest.of(ours) / contest.of(ONE_THREAD)) };
 }
 
 function peerRates(contest: Contest, task: string): BenchResult[] {
@@ -151,12 +180,16 @@ async function withSubject(
   const { backend } = graph;
   const setup = { shape, threads, contextTokens: room.tokens, cacheDirectory: PEER_CACHE };
   const { peers, missing } = await startPeers(rivalsOf(options, 'model'), setup);
+  const alone = threadsOf(backend) > 1 ? await openSubject(options.with('threads', 1), room.tokens) : null;
   try {
-    const steps = new Steps(graph, { ...room, chunkTokens, kvDtype, seed: SEED });
-    const found = await measure({ subject, steps, rivals: { peers, missing, rounds }, options });
+    const stepsOf = (own: Subject) => new Steps(own.graph, { ...room, chunkTokens, kvDtype, seed: SEED });
+    const onOneThread = alone === null ? null : stepsOf(alone);
+    const rivals = { peers, missing, rounds };
+    const found = await measure({ subject, steps: stepsOf(subject), onOneThread, rivals, options });
     return { task, device: deviceOf(backend), commit: commitOf(), backend: backend.name, ...found };
   } finally {
     await Promise.all(peers.map((peer) => peer.stop()));
     await backend.dispose();
+    await alone?.graph.backend.dispose();
   }
 }

@@ -5,13 +5,16 @@ import type { KernelVariant } from '../../wasm/kernels.ts';
 import { KernelMemory } from '../../wasm/memory.ts';
 import { loadWasmBackend } from '../../wasm/node.ts';
 import { pays } from '../../wasm/self-check.ts';
-import { SingleThread, type Team } from '../../wasm/team.ts';
+import { SingleThread, TASK_ADDRESS, TaskSlot, type Team } from '../../wasm/team.ts';
+import { gaussians } from './inputs.ts';
 import { backendOf, kernelsOf, VARIANTS } from './kernel-set.ts';
 import { OP_CASES, runInSteps } from './op-cases.ts';
 import { RandomLlama } from './random-llama.ts';
 
 const SHAPE = { hidden: 96, layers: 2, ffn: 160, heads: 3, kvHeads: 1, vocab: 77 };
 const PROMPT = Array.from({ length: 20 }, (_, i) => (i * 31) % SHAPE.vocab);
+/** assembly/pieces.ts */
+const RANGE_OF_PART_1 = 9216 + 64;
 const bitsOf = (values: Float32Array) => new Uint32Array(values.buffer);
 
 const open = (variant: KernelVariant, threads: number) => loadWasmBackend({ variant, threads, checkThreads: false });
@@ -50,6 +53,31 @@ describe.each(VARIANTS)('threads, %s', (variant) => {
 });
 
 describe('a team', () => {
+  test.each(VARIANTS)('a part takes what another has left, to the last row, %s', (variant) => {
+    const { kernels, memory } = kernelsOf(variant);
+    const [rows, stride] = [4 * 101, 8];
+    const address = (values: Float32Array) => {
+      const at = memory.permanent(values.byteLength, 'test');
+      memory.f32(at, values.length).set(values);
+      return at;
+    };
+    const w = address(gaussians(rows * stride, 1));
+    const [bias, x, y] = [new Float32Array(rows), gaussians(stride, 2), new Float32Array(rows).fill(-1)].map(address);
+    const slot = new TaskSlot(memory.memory, TASK_ADDRESS);
+    slot.write([w, bias!, x!, y!, 1, rows, stride, 0]);
+    kernels.linear_dense_f32(slot.address, 0, 1);
+    const want = memory.f32(y!, rows).slice();
+    memory.f32(y!, rows).fill(-1);
+    kernels.linear_dense_f32(slot.address, 0, 2);
+    // Part 1 has not begun: the half is its own.
+    expect([...memory.f32(y!, rows)].indexOf(-1)).toBe(200);
+    // It has begun, and does not go on: fours [50, 101) of rows are left.
+    memory.i32(RANGE_OF_PART_1, 2).set([50, 101]);
+    kernels.linear_dense_f32(slot.address, 0, 2);
+    expect(memory.f32(y!, rows)).toEqual(want);
+    expect([...memory.i32(RANGE_OF_PART_1, 2)]).toEqual([50, 50]);
+  });
+
   test('a process ends by itself, with threads disposed of or not', () => {
     for (const last of ['', 'await backend.dispose();']) {
       const program = `
