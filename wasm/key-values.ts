@@ -89,8 +89,8 @@ export class KeyValues {
     const mark = memory.mark;
     const seen = Math.min(contextTokens, window ?? contextTokens);
     const scoreStride = roundUp(seen + 3, 4) + 8;
-    // assembly/attention.ts: one thread has all heads in a piece, several the half of a share.
-    const scratchRows = Math.max(4, team.threads === 1 ? heads : Math.ceil(heads / (2 * team.threads)));
+    // All heads: a team whose threads rest has them done by one.
+    const scratchRows = Math.max(4, heads);
     const scratch = memory.scratch(team.threads * scratchRows * (roundUp(headDim, 32) + scoreStride) * 4);
     // assembly/attention_fours.ts
     const capacity = contextTokens + 1;

@@ -1,11 +1,16 @@
 /** Threads: the same bits on any number of them, and none left when the backend is disposed of. */
 import { spawnSync } from 'node:child_process';
+import { readFileSync } from 'node:fs';
 import { describe, expect, test } from 'vitest';
-import type { KernelVariant } from '../../wasm/kernels.ts';
+import { ensureWasmBuilt } from '../../scripts/build-wasm.ts';
+import { WasmBackend } from '../../wasm/backend.ts';
+import { instantiateKernels, type KernelVariant } from '../../wasm/kernels.ts';
 import { KernelMemory } from '../../wasm/memory.ts';
+import { withMemory } from '../../wasm/memory-import.ts';
 import { loadWasmBackend } from '../../wasm/node.ts';
 import { pays } from '../../wasm/self-check.ts';
 import { SingleThread, TASK_ADDRESS, TaskSlot, type Team } from '../../wasm/team.ts';
+import { ThreadTeam } from '../../wasm/threads.ts';
 import { gaussians } from './inputs.ts';
 import { backendOf, kernelsOf, VARIANTS } from './kernel-set.ts';
 import { OP_CASES, runInSteps } from './op-cases.ts';
@@ -110,6 +115,33 @@ describe('a team', () => {
     expect(pays(taking(1, 1), taking(0.95, 2), memory, now)).toBe(false);
     expect(pays(taking(1, 1), taking(0.6, 8), memory, now)).toBe(false);
     expect(new SingleThread(kernels, memory.memory).threads).toBe(1);
+  });
+
+  test('gives the same bits while its threads rest', async () => {
+    const shape = { hidden: 96, layers: 2, ffn: 160, heads: 12, kvHeads: 6, vocab: 77 };
+    const ids = Array.from({ length: 60 }, (_, i) => (i * 31) % shape.vocab);
+    const logitsOn = async (backend: WasmBackend) => {
+      const model = await RandomLlama.load(backend, shape, ids.length);
+      const rows: number[] = [];
+      for (let at = 0; at < ids.length; at++) rows.push(...(await backend.read(model.enqueue(ids, at, 1)!)));
+      await backend.dispose();
+      return bitsOf(Float32Array.from(rows));
+    };
+    const bytes = readFileSync(ensureWasmBuilt().relaxed);
+    const module = new WebAssembly.Module(withMemory('shared', bytes));
+    const memory = new KernelMemory(undefined, true);
+    // Ten times as long waiting as working, so that the team rests after its first window.
+    let [calls, clock] = [0, 0];
+    const now = () => {
+      clock += calls++ % 3 === 1 ? 10 : 1;
+      return clock;
+    };
+    const team = await ThreadTeam.start(module, memory, 2, now);
+    const rested = new WasmBackend(instantiateKernels(module, memory.memory), team, memory, 'relaxed');
+    const got = await logitsOn(rested);
+    expect(got).toEqual(await logitsOn(await backendOf('relaxed')));
+    // It did rest: a resting team does not ask the clock. Each of 60 steps has some 30 tasks.
+    expect(calls).toBeLessThan(3 * 600);
   });
 
   test('more threads than one are an option of the loader, checked unless told otherwise', async () => {

@@ -5,7 +5,7 @@
 //   positions, sequenceOf [tokens] i32
 //   pageTables  [sequences, maxPages] i32, checked by the caller
 //   slopes      [heads] f32 (ALiBi), or 0: nothing is added. softcap: infinity for none. window: at least the context for none
-//   scratch     [parts, rowsOfScratch, ceil(headDim / 32) * 32 + scoreStride] f32; rowsOfScratch >= 4 and >= the heads of a piece;
+//   scratch     [parts, rowsOfScratch, ceil(headDim / 32) * 32 + scoreStride] f32; rowsOfScratch >= 4 and >= heads;
 //               scoreStride = 4 * ceil((seen + 3) / 4) + 8, where seen is the largest position + 1, or the window if that is less
 // Any headDim; kvHeads divides heads; head h reads kv head h * kvHeads / heads.
 // Accumulation in f32. Score: lane j of 4 adds channels j, j + 4, ... in order, (l0 + l1) + (l2 + l3), times scale, times the key's own scale
@@ -155,7 +155,7 @@ function divide(sums: usize, divisor: f32, y: usize, headDim: i32): void {
   for (let channel = 0; channel < headDim; channel += 4) storeLanes(y + (<usize>channel << 2), f32x4.div(v128.load(sums + (<usize>channel << 2)), divisor4), headDim - channel);
 }
 
-/** Half of a part's share, and one at least; all for one part. wasm/key-values.ts counts the same. */
+/** Half of a part's share, and one at least; one part takes all at once. */
 @inline function headsInPiece(heads: i32, parts: i32): i32 {
   return max(1, heads / (2 * parts));
 }
