@@ -62,7 +62,7 @@ export const MODEL_FLAGS = {
   threads: {
     kind: 'integer',
     minimum: 1,
-    help: 'threads of the wasm backend (1); more than one are given up where they do not pay',
+    help: 'threads of the wasm backend (1); more than one rest for steps that one does faster',
     env: 'THREADS',
   },
   'head-bits': {

@@ -89,7 +89,7 @@ export class KeyValues {
     const mark = memory.mark;
     const seen = Math.min(contextTokens, window ?? contextTokens);
     const scoreStride = roundUp(seen + 3, 4) + 8;
-    // All heads: a team whose threads rest has them done by one.
+    // All heads: a step may be left to one thread.
     const scratchRows = Math.max(4, heads);
     const scratch = memory.scratch(team.threads * scratchRows * (roundUp(headDim, 32) + scoreStride) * 4);
     // assembly/attention_fours.ts

@@ -17,6 +17,7 @@ const OPERATIONS_PER_ROUND = { relaxed: 12 * 16 * 2, plain: 8 * 8 * 2 };
 
 /** Read bandwidth of all threads together. Takes READ_BYTES of the step's memory and gives them back; no kernel may be at work. */
 export function readLimit(team: Team, memory: KernelMemory): MeasuredRate {
+  team.begin(0);
   const mark = memory.mark;
   const address = memory.scratch(READ_BYTES);
   const sums = memory.scratch(team.threads * 4);

@@ -8,7 +8,7 @@ import { WasmBackend } from './backend.ts';
 import { instantiateKernels, type KernelVariant } from './kernels.ts';
 import { KernelMemory } from './memory.ts';
 import { withMemory } from './memory-import.ts';
-import { pays } from './self-check.ts';
+import { StepChoice } from './step-choice.ts';
 import { SingleThread } from './team.ts';
 import { MAX_THREADS, ThreadTeam } from './threads.ts';
 
@@ -34,7 +34,7 @@ export interface WasmOptions {
   maxBytes?: number;
   /** 1 unless given; any number gives the same bits. */
   threads?: number;
-  /** Whether more threads than one are given up at the start, or rest later, where they do not pay (yes, unless given). */
+  /** Whether steps that one thread does faster are left to one (yes, unless given). */
   checkThreads?: boolean;
 }
 
@@ -51,14 +51,9 @@ export async function loadWasmBackend(options: WasmOptions = {}): Promise<WasmBa
   const memory = new KernelMemory(options.maxBytes, threads > 1);
   const module = await WebAssembly.compile(withMemory(threads > 1 ? 'shared' : 'unshared', bytes));
   const kernels = instantiateKernels(module, memory.memory);
-  const alone = new SingleThread(kernels, memory.memory);
-  if (threads === 1) return new WasmBackend(kernels, alone, memory, variant);
-  const now = () => performance.now();
-  const checked = options.checkThreads ?? true;
-  const team = await ThreadTeam.start(module, memory, threads, checked ? now : null);
-  if (!checked || pays(alone, team, memory, now)) return new WasmBackend(kernels, team, memory, variant);
-  await team.dispose();
-  return new WasmBackend(kernels, alone, memory, variant);
+  if (threads === 1) return new WasmBackend(kernels, new SingleThread(kernels, memory.memory), memory, variant);
+  const choice = (options.checkThreads ?? true) ? new StepChoice() : null;
+  return new WasmBackend(kernels, await ThreadTeam.start(module, memory, threads, choice), memory, variant);
 }
 
 export function expectNode(version: string): void {

@@ -3,6 +3,8 @@ import type { KernelArguments, KernelName, Kernels, KernelTask } from './kernels
 
 export interface Team {
   readonly threads: number;
+  /** A step of so many tokens begins; 0: something else, which all threads are to share. Waits as `settle` does. */
+  begin(tokens: number): void;
   /** Runs after every task given before; others' shares may end after it returns. */
   run<Name extends KernelName>(name: Name, ...task: KernelArguments[Name]): void;
   /** The same for up to MAX_TOGETHER tasks of which none needs what another writes: no thread waits between them. */
@@ -47,6 +49,8 @@ export class SingleThread implements Team {
     this.#kernels = kernels;
     this.#slot = new TaskSlot(memory, TASK_ADDRESS);
   }
+
+  begin(_tokens: number): void {}
 
   run<Name extends KernelName>(name: Name, ...task: KernelArguments[Name]): void {
     this.#slot.write(task);

@@ -1,12 +1,13 @@
 /// <reference types="node" />
 /**
- * Threads: a team of Node's worker threads over one shared memory. The protocol is assembly/team.ts. A team that waits more than it
- * works, because others have the processors, leaves its threads asleep for a while: any number of them gives the same bits.
+ * Threads: a team of Node's worker threads over one shared memory. The protocol is assembly/team.ts. A step that its caller does faster alone is done
+ * alone (step-choice.ts): any number of threads gives the same bits.
  */
 import { Worker } from 'node:worker_threads';
 import type { KernelArguments, KernelName, Kernels, KernelTask } from './kernels.ts';
 import { instantiateKernels, kernelOrder } from './kernels.ts';
 import type { KernelMemory } from './memory.ts';
+import type { StepChoice, StepWay } from './step-choice.ts';
 import { MAX_TOGETHER, TASK_ADDRESS, TASK_BYTES, TaskSlot, type Team } from './team.ts';
 import { impossible } from './tensors.ts';
 
@@ -30,12 +31,16 @@ export function kernelOf(lastWord: number): { index: number; isFollowed: boolean
   return { index: lastWord & (FOLLOWED - 1), isFollowed: lastWord !== END && (lastWord & FOLLOWED) !== 0 };
 }
 
-/** Tasks after which a team sees what waiting cost it. */
-const WINDOW_TASKS = 256;
-/** Tasks that the caller then runs alone, twice as many each time in a row, up to 2^6 times. */
-const ALONE_TASKS = 1024;
-/** The part of the time that it would take alone which a team may take. */
-const LEAST_SAVING = 0.85;
+/** StepChoice's, for one team. */
+export type WayChoice = Pick<StepChoice, 'choose' | 'record'>;
+
+interface BegunStep {
+  tokens: number;
+  way: StepWay;
+  begunMs: number;
+  /** When all tasks so far were done; null while that is not known. */
+  settledMs: number | null;
+}
 
 export interface ThreadData {
   module: WebAssembly.Module;
@@ -51,16 +56,13 @@ export class ThreadTeam implements Team {
   readonly #order: Map<KernelName, number>;
   readonly #sets: [TaskSlot[], TaskSlot[]];
   readonly #workers: Worker[];
-  readonly #now: (() => number) | null;
+  readonly #choice: WayChoice | null;
   #published = 0;
-  #aloneTasks = 0;
-  #timesAlone = 0;
-  #windowTasks = 0;
-  #workedMs = 0;
-  #waitedMs = 0;
+  /** null before the first and in between, where nothing is measured. */
+  #step: BegunStep | null = null;
 
-  private constructor(kernels: Kernels, memory: WebAssembly.Memory, workers: Worker[], now: (() => number) | null) {
-    this.#now = now;
+  private constructor(kernels: Kernels, memory: WebAssembly.Memory, workers: Worker[], choice: WayChoice | null) {
+    this.#choice = choice;
     this.threads = workers.length + 1;
     this.#kernels = kernels;
     this.#memory = memory;
@@ -73,13 +75,13 @@ export class ThreadTeam implements Team {
 
   /**
    * `module` must take shared memory (memory-import.ts). Threads do not keep the process alive.
-   * `now` in milliseconds, by which a team sees that it waits; null: it never works alone.
+   * `choice` tells which steps the caller does alone; null: none.
    */
   static async start(
     module: WebAssembly.Module,
     memory: KernelMemory,
     threads: number,
-    now: (() => number) | null,
+    choice: WayChoice | null,
   ): Promise<ThreadTeam> {
     const kernels = instantiateKernels(module, memory.memory);
     const workers = Array.from({ length: threads - 1 }, (_, index) => {
@@ -93,7 +95,19 @@ export class ThreadTeam implements Team {
       throw error;
     }
     for (const worker of workers) worker.unref();
-    return new ThreadTeam(kernels, memory.memory, workers, now);
+    return new ThreadTeam(kernels, memory.memory, workers, choice);
+  }
+
+  begin(tokens: number): void {
+    // What was settled long ago keeps its time: what lies between steps is not theirs.
+    if (this.#step?.settledMs == null) this.settle();
+    if (this.#step !== null) {
+      const { way, begunMs, settledMs } = this.#step;
+      this.#choice?.record(this.#step.tokens, way, settledMs! - begunMs);
+    }
+    this.#step = null;
+    if (this.#choice === null || tokens === 0) return;
+    this.#step = { tokens, way: this.#choice.choose(tokens), begunMs: performance.now(), settledMs: null };
   }
 
   run<Name extends KernelName>(name: Name, ...task: KernelArguments[Name]): void {
@@ -101,38 +115,19 @@ export class ThreadTeam implements Team {
   }
 
   runTogether(tasks: readonly KernelTask[]): void {
-    const isAlone = this.#aloneTasks > 0;
-    const now = isAlone ? null : this.#now;
-    const start = now?.() ?? 0;
+    const isAlone = this.#step?.way === 'alone';
+    if (this.#step !== null) this.#step.settledMs = null;
     const slots = this.#write(tasks);
-    if (isAlone) this.#aloneTasks--;
-    else this.#publish();
-    const published = now?.() ?? 0;
-    const parts = isAlone ? 1 : this.threads;
+    if (!isAlone) this.#publish();
     tasks.forEach(({ name }, at) => {
-      this.#kernels[name](slots[at]!.address, 0, parts);
+      this.#kernels[name](slots[at]!.address, 0, isAlone ? 1 : this.threads);
     });
-    if (now !== null) this.#account(published - start, now() - published);
-  }
-
-  /** One task's waiting for the one before, and its own part's work. */
-  #account(waitedMs: number, workedMs: number): void {
-    this.#waitedMs += waitedMs;
-    this.#workedMs += workedMs;
-    if (++this.#windowTasks < WINDOW_TASKS) return;
-    if (this.#workedMs + this.#waitedMs > LEAST_SAVING * this.threads * this.#workedMs) {
-      this.settle();
-      this.#aloneTasks = ALONE_TASKS << this.#timesAlone;
-      this.#timesAlone = Math.min(6, this.#timesAlone + 1);
-    } else this.#timesAlone = 0;
-    this.#windowTasks = 0;
-    this.#workedMs = 0;
-    this.#waitedMs = 0;
   }
 
   settle(): void {
     this.#kernels.settle(CONTROL_ADDRESS, this.threads);
     if (new Int32Array(this.#memory.buffer)[FAILED_ADDRESS / 4] !== 0) throw impossible('a kernel trapped on a thread');
+    if (this.#step !== null) this.#step.settledMs = performance.now();
   }
 
   async dispose(): Promise<void> {

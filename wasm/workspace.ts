@@ -30,7 +30,7 @@ export class Workspace {
   }
 
   begin(batch: Batch, shape: KvShape | null): void {
-    this.team.settle();
+    this.team.begin(batch.tokenIds.length);
     this.#memory.reset();
     this.#step++;
     this.#batch = placeBatch(this.#memory, batch, shape);

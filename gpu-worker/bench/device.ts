@@ -8,7 +8,7 @@ import { WasmBackend } from '../../wasm/backend.ts';
 
 const ROOT = join(import.meta.dirname, '..', '..');
 
-/** Of the CPU's kernels; 1 where a GPU computes, or where a team was given up. */
+/** Of the CPU's kernels; 1 where a GPU computes. */
 export function threadsOf(backend: Backend): number {
   return backend instanceof WasmBackend ? backend.threads : 1;
 }

@@ -85,16 +85,15 @@ describe('nibble bench', () => {
   test.each([
     ['decode', '--new-tokens'],
     ['prefill', '--prompt-tokens'],
-  ])('%s on several threads is measured in turn with one, unless they were given up', async (task, tokens) => {
+  ])('%s on several threads is measured in turn with one', async (task, tokens) => {
     const args = ['--shape', TINY, tokens, '8', '--rounds', '1', '--threads', '2', '--json'];
     const { code, stdout } = await run(task, ...args);
     expect(code).toBe(0);
     const report = reportOf(stdout);
     const alone = report.results.filter(({ name }) => name === `${task}, one thread`);
-    if (report.device.includes('2 threads')) {
-      expect(alone).toHaveLength(1);
-      expect(Object.keys(report.ratios)).toEqual(['one thread']);
-    } else expect([alone, report.ratios]).toEqual([[], {}]);
+    expect(report.device).toContain('2 threads');
+    expect(alone).toHaveLength(1);
+    expect(Object.keys(report.ratios)).toEqual(['one thread']);
   });
 
   test('decode takes a checkpoint too, and a profile names its ops', async () => {

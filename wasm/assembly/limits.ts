@@ -49,7 +49,7 @@ export function dot_limit(seed: i32, rounds: i32): i32 {
   return i32x4.extract_lane(all, 0) ^ i32x4.extract_lane(all, 3);
 }
 
-/** read_limit of each part's pieces: x, bytes, words [parts] i32. For the team's self-check, and for its limit. */
+/** read_limit of each part's pieces: x, bytes, words [parts] i32. For the limit of several threads. */
 export function read(task: usize, part: i32, parts: i32): void {
   const x = load<usize>(task), size = pieceSize(128, 1);
   let word = 0;
