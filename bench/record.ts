@@ -30,12 +30,17 @@ const SETS: Readonly<Record<string, readonly string[]>> = {
     `decode ${SHAPE_517M} ${LIKE_Q4_0} --context 1024 --peers --rivals node-llama-cpp`,
     `prefill ${SHAPE_110M} ${LIKE_Q4_0} --peers`,
     `prefill ${SHAPE_517M} ${LIKE_Q4_0} --peers --rivals node-llama-cpp`,
-    `decode ${SHAPE_110M} ${LIKE_Q4_0} --threads 2 --peers --rivals node-llama-cpp`,
-    `prefill ${SHAPE_110M} ${LIKE_Q4_0} --threads 2 --peers --rivals node-llama-cpp`,
-    `decode ${SHAPE_IN_CACHE} ${LIKE_Q4_0} --threads 2`,
     `decode ${SHAPE_110M} ${LIKE_Q4_0} --batch 1,4,16`,
     `kernels ${SHAPE_110M} ${LIKE_Q4_0} --batch 1,16 --peers`,
     `kernels ${SHAPE_517M} ${LIKE_Q4_0} --batch 1,16`,
+  ],
+  // Behind each other, as near in time as can be: virtual processors change by the second.
+  threads: [
+    `decode ${SHAPE_110M} ${LIKE_Q4_0} --threads 2 --peers --rivals node-llama-cpp`,
+    `prefill ${SHAPE_110M} ${LIKE_Q4_0} --threads 2 --peers --rivals node-llama-cpp`,
+    `decode ${SHAPE_IN_CACHE} ${LIKE_Q4_0} --threads 2`,
+    `kernels ${SHAPE_110M} ${LIKE_Q4_0}`,
+    `kernels ${SHAPE_517M} ${LIKE_Q4_0}`,
     `kernels ${SHAPE_110M} ${LIKE_Q4_0} --threads 2`,
   ],
   webgpu: [
