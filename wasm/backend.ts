@@ -213,7 +213,6 @@ export class WasmBackend implements Backend, Measurable {
   }
 
   async measureBandwidth(): Promise<MeasuredRate> {
-    this.#space.team.settle();
     return readLimit(this.#space.team, this.#space.memory);
   }
 

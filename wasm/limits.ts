@@ -1,6 +1,7 @@
 /** Limits: what this machine does at best in WebAssembly, measured with the kernel set's own two loops. Medians, as kernels' times are. */
 import type { MeasuredRate } from '../core/model/backend.ts';
 import type { Kernels, KernelVariant } from './kernels.ts';
+import { median } from './median.ts';
 import type { KernelMemory } from './memory.ts';
 import type { Team } from './team.ts';
 
@@ -54,5 +55,5 @@ function medianSeconds(passes: number, run: (pass: number) => void): number {
     run(pass);
     seconds.push((performance.now() - started) / 1000);
   }
-  return seconds.sort((a, b) => a - b)[passes >> 1]!;
+  return median(seconds);
 }

@@ -4,6 +4,8 @@
  * from inside both threads are merely slow. So the other way is tried now and then, less and less often while it stays the worse one.
  */
 
+import { median } from './median.ts';
+
 export type StepWay = 'alone' | 'together';
 
 /** The times that count, of each way. */
@@ -66,8 +68,4 @@ export class StepChoice {
     }
     return kind;
   }
-}
-
-function median(values: readonly number[]): number {
-  return values.toSorted((a, b) => a - b)[values.length >> 1]!;
 }

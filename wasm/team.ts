@@ -53,18 +53,19 @@ export class SingleThread implements Team {
   begin(_tokens: number): void {}
 
   run<Name extends KernelName>(name: Name, ...task: KernelArguments[Name]): void {
-    this.#slot.write(task);
-    this.#kernels[name](this.#slot.address, 0, 1);
+    this.#runOne(name, task);
   }
 
   runTogether(tasks: readonly KernelTask[]): void {
-    for (const { name, words } of tasks) {
-      this.#slot.write(words);
-      this.#kernels[name](this.#slot.address, 0, 1);
-    }
+    for (const { name, words } of tasks) this.#runOne(name, words);
   }
 
   settle(): void {}
 
   async dispose(): Promise<void> {}
+
+  #runOne(name: KernelName, words: readonly number[]): void {
+    this.#slot.write(words);
+    this.#kernels[name](this.#slot.address, 0, 1);
+  }
 }

@@ -15,14 +15,19 @@ const order = kernelOrder(kernels);
 const words = new Int32Array(memory.buffer);
 
 parentPort!.postMessage('ready');
-for (let seen = 0, lastWord = 0; lastWord !== END; ) {
-  seen = kernels.await_task(CONTROL_ADDRESS, part, seen, SPINS);
-  let task = setAddress(seen);
-  do {
-    lastWord = words[(task + TASK_BYTES) / 4 - 1]!;
-    if (lastWord !== END) runPart(kernelOf(lastWord).index, task);
-    task += TASK_BYTES;
-  } while (kernelOf(lastWord).isFollowed);
+work();
+
+function work(): void {
+  for (let seen = 0; ; ) {
+    seen = kernels.await_task(CONTROL_ADDRESS, part, seen, SPINS);
+    for (let task = setAddress(seen), isFollowed = true; isFollowed; task += TASK_BYTES) {
+      const lastWord = words[(task + TASK_BYTES) / 4 - 1]!;
+      if (lastWord === END) return;
+      const kernel = kernelOf(lastWord);
+      runPart(kernel.index, task);
+      isFollowed = kernel.isFollowed;
+    }
+  }
 }
 
 function runPart(kernel: number, task: number): void {

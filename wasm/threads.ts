@@ -26,9 +26,9 @@ export function setAddress(published: number): number {
   return TASK_ADDRESS + (published & 1) * SET_BYTES;
 }
 
-/** `index` is the kernel's place in kernelOrder. */
+/** Of any last word but END. `index` is the kernel's place in kernelOrder. */
 export function kernelOf(lastWord: number): { index: number; isFollowed: boolean } {
-  return { index: lastWord & (FOLLOWED - 1), isFollowed: lastWord !== END && (lastWord & FOLLOWED) !== 0 };
+  return { index: lastWord & (FOLLOWED - 1), isFollowed: (lastWord & FOLLOWED) !== 0 };
 }
 
 /** StepChoice's, for one team. */

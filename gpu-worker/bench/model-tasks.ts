@@ -178,9 +178,9 @@ async function withSubject(
   const subject = await openSubject(options, room.tokens);
   const { shape, kvDtype, graph } = subject;
   const { backend } = graph;
+  const alone = threadsOf(backend) > 1 ? await openSubject(options.with('threads', 1), room.tokens) : null;
   const setup = { shape, threads, contextTokens: room.tokens, cacheDirectory: PEER_CACHE };
   const { peers, missing } = await startPeers(rivalsOf(options, 'model'), setup);
-  const alone = threadsOf(backend) > 1 ? await openSubject(options.with('threads', 1), room.tokens) : null;
   try {
     const stepsOf = (own: Subject) => new Steps(own.graph, { ...room, chunkTokens, kvDtype, seed: SEED });
     const onOneThread = alone === null ? null : stepsOf(alone);
