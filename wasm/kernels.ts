@@ -135,6 +135,7 @@ export interface KernelArguments {
     rows: number,
     cols: number,
     count: number,
+    segmentCols: number,
   ];
 }
 

@@ -3,7 +3,7 @@ import type { Activation, TopLogits } from '../core/model/backend.ts';
 import { expectLength } from './tensors.ts';
 import type { Workspace } from './workspace.ts';
 
-/** Columns of a segment: assembly/top.ts. */
+/** Columns of a segment. Few segments, for each has its own list of the highest. */
 const SEGMENT = 8192;
 
 /** One row as the kernel leaves it: of each segment its `count` highest, best first, and [highest, sum, scaled sum]. */
@@ -27,7 +27,7 @@ export function top(space: Workspace, logits: Activation, wanted: number, temper
   const ids = memory.scratch(rows * segments * count * 4);
   const values = memory.scratch(rows * segments * count * 4);
   const totals = memory.scratch(rows * segments * 24);
-  if (count > 0) team.run('top', from, placed, ids, values, totals, rows, cols, count);
+  if (count > 0) team.run('top', from, placed, ids, values, totals, rows, cols, count, SEGMENT);
   team.settle();
   const result: TopLogits = {
     count,

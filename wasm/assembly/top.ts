@@ -1,4 +1,4 @@
-// top: of each row of logits, in segments of SEGMENT columns, the `count` highest, the highest first and the lower id first among equals, and what the
+// top: of each row of logits, in segments of segmentCols columns, the `count` highest, the highest first and the lower id first among equals, and what the
 // segment sums to. The last segment has the rest of the columns. wasm/top.ts puts a row's segments together.
 //   logits        [rows, cols] f32
 //   temperatures  [rows] f32; 0: as 1
@@ -11,9 +11,6 @@
 import { exp4, expCall4 } from './exp';
 import { maxLane } from './lanes';
 import { firstPiece, nextPiece, NONE, pieceBegin, pieceEnd } from './pieces';
-
-/** Of columns; wasm/top.ts counts the same. Few, for each has its own list of the highest. */
-const SEGMENT = 8192;
 
 @inline function scaled(x: v128, highest: v128, temperature: v128, isOne: bool): v128 {
   const distance = f32x4.sub(x, highest);
@@ -77,10 +74,10 @@ function select(x: usize, first: i32, cols: i32, ids: usize, values: usize, coun
 
 export function top(task: usize, part: i32, parts: i32): void {
   const logits = load<usize>(task), temperatures = load<usize>(task, 4), ids = load<usize>(task, 8), values = load<usize>(task, 12), totals = load<usize>(task, 16);
-  const rows = load<i32>(task, 20), cols = load<i32>(task, 24), count = load<i32>(task, 28), segments = (cols + SEGMENT - 1) / SEGMENT;
+  const rows = load<i32>(task, 20), cols = load<i32>(task, 24), count = load<i32>(task, 28), segmentCols = load<i32>(task, 32), segments = (cols + segmentCols - 1) / segmentCols;
   for (let piece = firstPiece(task, rows * segments, 1, part, parts); piece != NONE; piece = nextPiece(task, 1, part, parts)) {
     for (let unit = pieceBegin(piece), end = pieceEnd(piece); unit < end; unit++) {
-      const row = unit / segments, first = unit % segments * SEGMENT, own = min(SEGMENT, cols - first), temperature = load<f32>(temperatures + (<usize>row << 2));
+      const row = unit / segments, first = unit % segments * segmentCols, own = min(segmentCols, cols - first), temperature = load<f32>(temperatures + (<usize>row << 2));
       const x = logits + (<usize>row * cols + first << 2), highest = highestOf(x, own), place = <usize>unit * count << 2, total = totals + <usize>unit * 24;
       select(x, first, own, ids + place, values + place, min(count, own));
       const sum = sumOfExp(x, own, highest, 1);
